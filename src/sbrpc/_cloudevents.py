@@ -1,0 +1,266 @@
+"""CloudEvents 1.0 on a Service Bus message: the AMQP binding, both ways.
+
+Binary mode goes out (`cloudEvents_` application properties, the data as the body); binary mode with either
+separator and structured JSON come in. Knows the value types of the SDK; no handlers, no models, no I/O.
+The binding: github.com/cloudevents/spec, cloudevents/bindings/amqp-protocol-binding.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from types import MappingProxyType
+from typing import Any
+
+from azure.servicebus import ServiceBusMessage
+from azure.servicebus.amqp import AmqpMessageBodyType
+from pydantic import TypeAdapter, ValidationError
+
+from sbrpc.errors import DecodeError
+
+__all__ = ["AttributeValue", "CloudEvent", "body_of", "from_message", "to_message"]
+
+AttributeValue = str | int | bool | bytes | datetime
+
+_PREFIX = "cloudEvents_"
+_PREFIXES = (_PREFIX, "cloudEvents:")
+_STRUCTURED = "application/cloudevents"
+_STRUCTURED_JSON = "application/cloudevents+json"
+_SPEC_VERSION = "1.0"
+_NAME = re.compile(r"[a-z0-9]+")
+_OWN = frozenset({"id", "source", "specversion", "type", "subject", "time", "datacontenttype", "dataschema"})
+_TIMESTAMP = TypeAdapter(datetime)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_NO_EXTENSIONS: Mapping[str, AttributeValue] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class CloudEvent:
+    """One event as the specification sees it: context attributes around opaque data."""
+
+    id: str
+    source: str
+    type: str
+    data: bytes = b""
+    time: datetime | None = None
+    subject: str | None = None
+    datacontenttype: str | None = "application/json"
+    dataschema: str | None = None
+    extensions: Mapping[str, AttributeValue] = field(default_factory=lambda: _NO_EXTENSIONS)
+
+    def __post_init__(self) -> None:
+        for name in self.extensions:
+            if not _NAME.fullmatch(name) or name in _OWN or name == "data":
+                raise ValueError(
+                    f"{name!r} cannot be an extension of an event: "
+                    "use lower-case letters and digits, and no name of the specification"
+                )
+
+    @property
+    def is_json(self) -> bool:
+        """True when the data is JSON, which it also is when nobody says what it is."""
+        if self.datacontenttype is None:
+            return True
+        media_type = self.datacontenttype.partition(";")[0].strip().lower()
+        return media_type.endswith(("/json", "+json"))
+
+
+def to_message(
+    event: CloudEvent, *, session_id: str | None = None, time_to_live: timedelta | None = None
+) -> ServiceBusMessage:
+    """The event in binary mode; its type is also the message's subject, so that a rule can route by it."""
+    attributes: dict[str, Any] = {
+        "specversion": _SPEC_VERSION,
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "subject": event.subject,
+        "time": event.time,
+        "dataschema": event.dataschema,
+        **event.extensions,
+    }
+    return ServiceBusMessage(
+        event.data,
+        application_properties={
+            _PREFIX + name: value for name, value in attributes.items() if value is not None
+        },
+        content_type=event.datacontenttype,
+        message_id=event.id,
+        subject=event.type,
+        session_id=session_id,
+        time_to_live=time_to_live,
+    )
+
+
+def from_message(message: ServiceBusMessage) -> CloudEvent:
+    """The event in a message, whichever mode it came in.
+
+    Raises:
+        DecodeError: not a CloudEvent 1.0; `details` names each attribute that is missing or wrong.
+    """
+    content_type = message.content_type or ""
+    if content_type.lower().startswith(_STRUCTURED):
+        return _from_structured(content_type, body_of(message))
+    attributes = {
+        name: value
+        for prefixed, value in _text_properties(message)
+        for name in _attribute_name(prefixed)
+        if value is not None
+    }
+    if content_type:
+        attributes["datacontenttype"] = content_type
+    else:
+        attributes.pop("datacontenttype", None)
+    return _build(attributes, body_of(message))
+
+
+def body_of(message: ServiceBusMessage) -> bytes:
+    """The body as bytes, also where another SDK sent it as an AMQP string."""
+    body: Any = message.body
+    if message.body_type is AmqpMessageBodyType.DATA:
+        return b"".join(part.encode() if isinstance(part, str) else bytes(part) for part in body)
+    if body is None:
+        return b""
+    if isinstance(body, str):
+        return body.encode()
+    if isinstance(body, bytes):
+        return body
+    raise DecodeError(
+        f"the message body is an AMQP {message.body_type.name.lower()} of type {type(body).__name__}; "
+        "send bytes or a string"
+    )
+
+
+def _text_properties(message: ServiceBusMessage) -> Iterable[tuple[str, Any]]:
+    # The SDK hands out received keys and strings as bytes and those of a message built here as str. It
+    # does not tell an AMQP string from AMQP binary, so bytes that are not UTF-8 stay what they are.
+    for key, value in (message.application_properties or {}).items():
+        yield _text(key), _text(value)
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    return value
+
+
+def _attribute_name(prefixed: Any) -> tuple[str, ...]:
+    if isinstance(prefixed, str):
+        for prefix in _PREFIXES:
+            if prefixed.startswith(prefix):
+                return (prefixed[len(prefix) :],)
+    return ()
+
+
+def _from_structured(content_type: str, body: bytes) -> CloudEvent:
+    if content_type.partition(";")[0].strip().lower() != _STRUCTURED_JSON:
+        raise DecodeError(
+            f"events in the format {content_type!r} are not understood; "
+            f"send binary mode or {_STRUCTURED_JSON}"
+        )
+    try:
+        attributes = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"the structured event is not JSON: {error}") from None
+    if not isinstance(attributes, dict):
+        raise DecodeError(f"the structured event is a JSON {type(attributes).__name__}, not an object")
+    attributes = {name: value for name, value in attributes.items() if value is not None or name == "data"}
+    encoded = attributes.pop("data_base64", None)
+    if encoded is not None:
+        if "data" in attributes:
+            raise DecodeError("the structured event has both data and data_base64")
+        try:
+            return _build(attributes, base64.b64decode(encoded, validate=True))
+        except (binascii.Error, TypeError, ValueError) as error:
+            raise DecodeError(f"data_base64 of the structured event is not base64: {error}") from None
+    if "data" not in attributes:
+        return _build(attributes, b"")
+    data = attributes.pop("data")
+    media_type = attributes.get("datacontenttype")
+    if (
+        isinstance(data, str)
+        and media_type
+        and not CloudEvent("-", "-", "-", datacontenttype=media_type).is_json
+    ):
+        return _build(attributes, data.encode())
+    return _build(attributes, json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _build(attributes: Mapping[str, Any], data: bytes) -> CloudEvent:
+    problems: list[dict[str, Any]] = []
+
+    def text(name: str, *, required: bool = False) -> Any:
+        value = attributes.get(name)
+        if value is None:
+            if required:
+                problems.append({"field": name, "problem": "is missing"})
+            return None
+        if not isinstance(value, str) or not value:
+            problems.append({"field": name, "problem": f"must be a non-empty string, not {value!r}"})
+            return None
+        return value
+
+    version = text("specversion", required=True)
+    if version is not None and version != _SPEC_VERSION:
+        problems.append({"field": "specversion", "problem": f"must be {_SPEC_VERSION!r}, not {version!r}"})
+    event_id, source, kind = (
+        text("id", required=True),
+        text("source", required=True),
+        text("type", required=True),
+    )
+    subject, schema, media_type = text("subject"), text("dataschema"), text("datacontenttype")
+    time = None
+    if "time" in attributes:
+        try:
+            time = _time(attributes["time"])
+        except ValueError as error:
+            problems.append({"field": "time", "problem": str(error)})
+    if problems:
+        listed = "; ".join(f"{problem['field']} {problem['problem']}" for problem in problems)
+        raise DecodeError(f"the message is not a CloudEvent {_SPEC_VERSION}: {listed}", details=problems)
+    # A name outside the specification's alphabet cannot be one of an event's attributes; other systems do
+    # send some. What they mean is unknown here, so they are left out instead of failing the event.
+    extensions = {
+        name: value
+        for name, value in attributes.items()
+        if name not in _OWN and name != "data" and _NAME.fullmatch(name)
+    }
+    return CloudEvent(
+        id=event_id,
+        source=source,
+        type=kind,
+        data=data,
+        time=time,
+        subject=subject,
+        datacontenttype=media_type,
+        dataschema=schema,
+        extensions=MappingProxyType(extensions),
+    )
+
+
+def _time(value: object) -> datetime:
+    """A timestamp, native (the SDK hands out milliseconds since 1970) or as an RFC 3339 string."""
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return _EPOCH + timedelta(milliseconds=value)
+        except OverflowError:
+            raise ValueError(f"{value} ms since 1970 is not a time") from None
+    if isinstance(value, str) and "T" in value.upper():
+        try:
+            time = _TIMESTAMP.validate_python(value)
+        except ValidationError:
+            pass
+        else:
+            if time.tzinfo is not None:
+                return time
+    raise ValueError(f"must be a timestamp or an RFC 3339 string with an offset, not {value!r}")
