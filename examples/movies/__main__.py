@@ -1,0 +1,63 @@
+"""The commands: `python -m movies demo | serve | service | events | api | emulator`, run in `examples`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import runpy
+import sys
+from pathlib import Path
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m movies", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser("demo", help="start everything, import the catalogue, use it, say how it went")
+    demo.add_argument("--verbose", action="store_true", help="list every row that the import rejects")
+    serve = commands.add_parser("serve", help="start everything and keep it running until interrupted")
+    serve.add_argument("--data", type=Path, help="directory of the databases (default: a temporary one)")
+    commands.add_parser("service", help="the movies service alone")
+    commands.add_parser("events", help="the event handler alone")
+    api = commands.add_parser("api", help="the HTTP API alone")
+    for command in (serve, api):
+        command.add_argument("--port", type=int, default=8000, help="of the HTTP API (default: %(default)s)")
+    commands.add_parser("emulator", help="the Service Bus emulator alone; takes what `sbrpc emulator` takes")
+    return parser.parse_args()
+
+
+def main() -> None:
+    try:
+        from . import processes
+
+        processes.watch_parent()
+        if sys.argv[1:2] == ["emulator"]:
+            sys.argv[0] = "sbrpc"
+            runpy.run_module("sbrpc", run_name="__main__", alter_sys=True)
+            return
+        options = vars(arguments())
+        command = options.pop("command")
+        if command in ("demo", "serve"):
+            work = (
+                processes.serve if command == "serve" else importlib.import_module(".demo", __package__).demo
+            )
+            asyncio.run(processes.until_interrupted(work(**options)))
+        else:  # a role: only its own module is imported, so that each process starts fast
+            asyncio.run(importlib.import_module(f".{command}", __package__).serve(**options))
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error.name} is not installed; the example needs: pip install 'sbrpc[examples]'")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        reason: BaseException = error
+        while inner := getattr(
+            reason, "exceptions", None
+        ):  # what went wrong is inside the task groups' groups
+            reason = inner[0]
+        if isinstance(reason, (OSError, RuntimeError)):
+            sys.exit(f"movies: {reason}")
+        raise
+
+
+if __name__ == "__main__":
+    main()

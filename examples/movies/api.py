@@ -1,0 +1,210 @@
+"""The HTTP API. Writes and single reads go through the movies service, lists come from the read model.
+
+It knows the contract and the read model's table; it has no business rule of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+import uvicorn
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy import extract, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.exceptions import HTTPException
+from starlette.middleware.base import RequestResponseEndpoint
+
+from sbrpc import RpcClient, connect
+from sbrpc.errors import BusError, ErrorCode, RpcError
+
+from .contract import REPLY_QUEUE, ChangedMovie, Movie, MovieId, MoviePage, MovieRef, Movies, NewMovie
+from .database import READ_MODEL_URL, film, opened
+from .events import MovieView, ReadModel
+
+# Codes without a row are 500: the caller can do nothing about them.
+STATUS = {
+    ErrorCode.INVALID_ARGUMENT: 400,
+    ErrorCode.OUT_OF_RANGE: 400,
+    ErrorCode.UNAUTHENTICATED: 401,
+    ErrorCode.PERMISSION_DENIED: 403,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.ABORTED: 409,
+    ErrorCode.ALREADY_EXISTS: 409,
+    ErrorCode.FAILED_PRECONDITION: 409,
+    ErrorCode.RESOURCE_EXHAUSTED: 429,
+    ErrorCode.UNIMPLEMENTED: 501,
+    ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.DEADLINE_EXCEEDED: 504,
+}
+
+
+class Problem(BaseModel):
+    """RFC 9457: what went wrong, for people and for programs."""
+
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[dict[str, Any]] = Field(default_factory=list)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with (
+        connect() as connection,
+        RpcClient(connection, reply_queue=REPLY_QUEUE) as client,
+        opened(READ_MODEL_URL, ReadModel.metadata) as engine,
+    ):
+        app.state.client, app.state.read_model = client, engine
+        yield
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "content": {"application/problem+json": {}}}
+    for status in (400, 404, 409, 422, 429, 503, 504)
+}
+app = FastAPI(title="Movies", lifespan=lifespan, responses=PROBLEMS)
+
+
+def service(
+    request: Request,
+    request_timeout: Annotated[
+        float, Header(gt=0, le=300, description="Seconds the caller waits; then 504.")
+    ] = 10,
+) -> Movies:
+    """The movies service, with the deadline this caller asks for."""
+    return request.app.state.client.of(Movies, timeout=request_timeout)
+
+
+Service = Annotated[Movies, Depends(service)]
+
+
+@app.post("/movies", status_code=201)
+async def create_movie(body: NewMovie, movies: Service, response: Response) -> Movie:
+    movie = await movies.create_movie(body)
+    response.headers["Location"] = f"/movies/{movie.id}"
+    return movie
+
+
+@app.get("/movies/{id}")
+async def get_movie(id: MovieId, movies: Service) -> Movie:
+    return await movies.get_movie(MovieRef(id=id))
+
+
+@app.put("/movies/{id}")
+async def update_movie(id: MovieId, body: ChangedMovie, movies: Service) -> Movie:
+    return await movies.update_movie(Movie(id=id, **body.model_dump()))
+
+
+@app.delete("/movies/{id}", status_code=204)
+async def delete_movie(id: MovieId, movies: Service) -> None:
+    await movies.delete_movie(MovieRef(id=id))
+
+
+@app.get("/movies")
+async def list_movies(
+    request: Request,
+    search: Annotated[str, Query(max_length=100, description="In the title or the director.")] = "",
+    genre: str | None = None,
+    rating: str | None = None,
+    year: Annotated[int | None, Query(ge=1, le=9999)] = None,
+    sort: Literal["id", "title", "released", "imdb_rating"] = "id",
+    descending: bool = False,
+    offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+) -> MoviePage:
+    """A page of the read model, which follows the service within moments."""
+    found = select(MovieView).where(~MovieView.deleted)
+    if search:
+        found = found.where(
+            or_(*(c.icontains(search, autoescape=True) for c in (MovieView.title, MovieView.director)))
+        )
+    wanted = {MovieView.genre: genre, MovieView.rating: rating, extract("year", MovieView.released): year}
+    for column, value in wanted.items():
+        if value is not None:
+            found = found.where(column == value)
+    order = getattr(MovieView, sort)
+    page = found.order_by(order.desc() if descending else order, MovieView.id).offset(offset).limit(limit)
+    async with AsyncSession(request.app.state.read_model) as session:
+        total = await session.scalar(select(func.count()).select_from(found.subquery()))
+        return MoviePage(movies=[film(row) for row in await session.scalars(page)], total=total or 0)
+
+
+@app.get("/health/live")
+async def live() -> dict[str, str]:
+    """This process runs."""
+    return {"status": "live"}
+
+
+@app.get("/health/ready")
+async def ready(request: Request) -> dict[str, str]:
+    """Replies can arrive and the read model can be read: send traffic here."""
+    async with AsyncSession(request.app.state.read_model) as session:
+        await session.scalar(select(func.count()).select_from(MovieView))
+    return {"status": "ready"}
+
+
+def problem(
+    status: int, code: str, detail: str, errors: Sequence[Any] = (), headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    title = HTTPStatus(status).phrase
+    body = Problem(title=title, status=status, detail=detail, code=code, errors=list(errors))
+    retry = {"Retry-After": "1"} if status in (429, 503) else {}
+    media_type = "application/problem+json"
+    return JSONResponse(body.model_dump(), status, {**(headers or {}), **retry}, media_type)
+
+
+@app.exception_handler(RpcError)
+async def rpc_failed(_: Request, error: RpcError) -> JSONResponse:
+    return problem(STATUS.get(error.code, 500), error.code.value, error.message, error.details)
+
+
+@app.exception_handler(BusError)
+async def bus_failed(_: Request, error: BusError) -> JSONResponse:
+    return problem(503, ErrorCode.UNAVAILABLE.value, str(error))
+
+
+@app.exception_handler(RequestValidationError)
+async def request_is_wrong(_: Request, error: RequestValidationError) -> JSONResponse:
+    wrong = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+    detail = "; ".join(f"{e['field']}: {e['message']}" for e in wrong)
+    status = 400 if any(e["type"] == "json_invalid" for e in error.errors()) else 422
+    return problem(status, ErrorCode.INVALID_ARGUMENT.value, detail, wrong)
+
+
+@app.exception_handler(HTTPException)
+async def http_failed(_: Request, error: HTTPException) -> JSONResponse:
+    code = HTTPStatus(error.status_code).name
+    return problem(error.status_code, code, error.detail, headers=error.headers)
+
+
+@app.middleware("http")
+async def trace(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    """Say in each response which process answered, and how many milliseconds it took."""
+    began = time.perf_counter()
+    response = await call_next(request)
+    response.headers["Served-By"] = f"movies-api {socket.gethostname()}:{os.getpid()}"
+    response.headers["Server-Timing"] = f"total;dur={(time.perf_counter() - began) * 1000:.1f}"
+    return response
+
+
+async def serve(port: int) -> None:
+    """Answer HTTP requests until SIGTERM or SIGINT; prints the URL once it does."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
+
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                if self.started:
+                    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+
+        await Server(uvicorn.Config(app, log_level="warning")).serve(sockets=[listener])

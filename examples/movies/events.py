@@ -1,0 +1,48 @@
+"""MovieEventHandler: keeps the read model in step with what the movies service announces.
+
+It knows the events and its own database, and never calls the service. Events of one film arrive in order, yet
+one may arrive twice, or late after a crash: the version decides, so the database ends in the same state.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sbrpc import EventBus, connect
+
+from .contract import SUBSCRIPTION, TOPIC, MovieCreated, MovieDeleted, MovieUpdated
+from .database import READ_MODEL_URL, MovieColumns, opened
+
+
+class ReadModel(DeclarativeBase):
+    pass
+
+
+class MovieView(MovieColumns, ReadModel):
+    """A film as readers see it. A deleted one leaves its version behind, against late events."""
+
+    __tablename__ = "movie_views"
+
+    deleted: Mapped[bool] = mapped_column(index=True)
+
+
+UPSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+async def serve(database: str = READ_MODEL_URL) -> None:
+    """Follow the events until SIGTERM or SIGINT."""
+    async with connect() as connection, opened(database, ReadModel.metadata) as engine:
+        bus = EventBus(connection, topic=TOPIC, source="/movies")
+
+        @bus.on(MovieCreated, MovieUpdated, MovieDeleted, subscription=SUBSCRIPTION)
+        async def project(event: MovieCreated | MovieUpdated | MovieDeleted) -> None:
+            values = event.movie.model_dump() | {"deleted": isinstance(event, MovieDeleted)}
+            new = UPSERT[engine.dialect.name](MovieView).values(values)
+            newer = MovieView.version < new.excluded.version
+            async with engine.begin() as transaction:
+                await transaction.execute(
+                    new.on_conflict_do_update(index_elements=["id"], set_=values, where=newer)
+                )
+
+        await bus.serve()

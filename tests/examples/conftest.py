@@ -1,0 +1,9 @@
+"""The example is a package in `examples`, run from there and imported from there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+sys.path.insert(0, str(EXAMPLES))
