@@ -54,7 +54,9 @@ class CloudEvent:
     extensions: Mapping[str, AttributeValue] = field(default_factory=lambda: _NO_EXTENSIONS)
 
     def __post_init__(self) -> None:
-        for name in self.extensions:
+        for name, value in self.extensions.items():
+            if isinstance(value, int) and not -(2**31) <= value < 2**31:
+                raise ValueError(f"extension {name}={value} is not a 32-bit integer; send it as a string")
             if not _NAME.fullmatch(name) or name in _OWN or name == "data":
                 raise ValueError(
                     f"{name!r} cannot be an extension of an event: "

@@ -167,9 +167,9 @@ class EventInfo:
     traceparent: str | None
     tracestate: str | None
     delivery_count: int
-    """How often Service Bus has delivered it, this time included."""
+    """How often it was delivered before; above 0 an earlier handler may have had effects."""
     attempt: int
-    """How often the handler has been started on this delivery, this time included."""
+    """How often the handler was started on this delivery before; above 0 after a failure."""
     sequence_number: int
     """The subscription's own numbering: grows from event to event within a key."""
     enqueued_at: datetime

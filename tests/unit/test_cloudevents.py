@@ -198,6 +198,12 @@ def test_extension_names_are_checked(name: str) -> None:
         CloudEvent("1", "/s", "t", extensions={name: "x"})
 
 
+def test_extension_integers_have_32_bits() -> None:
+    """The specification's integers are small; a larger one is refused with what to do instead."""
+    with pytest.raises(ValueError, match="as a string"):
+        CloudEvent("1", "/s", "t", extensions={"sequence": 2**31})
+
+
 @pytest.mark.parametrize(
     ("media_type", "expected"),
     [

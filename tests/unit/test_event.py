@@ -52,8 +52,8 @@ def info(**changes: Any) -> EventInfo:
         "causation_id": None,
         "traceparent": None,
         "tracestate": None,
-        "delivery_count": 1,
-        "attempt": 1,
+        "delivery_count": 0,
+        "attempt": 0,
         "sequence_number": 1,
         "enqueued_at": NOW,
         "fencing_token": 1,
@@ -224,6 +224,6 @@ def test_key_field_must_have_a_value() -> None:
 def test_fencing_token_orders_deliveries() -> None:
     """Later events and later deliveries have greater tokens, in 63 bits, on partitioned entities too."""
     partition = 5 << 48
-    tokens = [fencing_token(partition + n, count) for n in (1, 2, 2**48 - 1) for count in (1, 2, 10**6)]
+    tokens = [fencing_token(partition + n, count) for n in (1, 2, 2**48 - 1) for count in (0, 1, 10**6)]
     assert tokens == sorted(set(tokens))
     assert tokens[-1] < 2**63
