@@ -319,16 +319,13 @@ class _Compiler:
                 return _computed_like(read, self.value(node.pattern), escape_of)
 
     def statement(self, node: tree.Statement) -> Callable[[_Draft], None]:
-        match node:
-            case tree.Remove(tree.UserProperty(name)):
-                return lambda draft: draft.remove(name)
-            case tree.Set(tree.UserProperty(name), value):
-                read = self.value(value)
-                return lambda draft: draft.set(name, read(draft))
-            case tree.Set(tree.SystemProperty(name), value):
-                read = self.value(value)
-                return lambda draft: draft.set_system(name, read(draft))
-        raise TypeError(f"{node!r} is not a statement")
+        name = node.property.name
+        if isinstance(node, tree.Remove):
+            return lambda draft: draft.remove(name)
+        read = self.value(node.value)
+        if isinstance(node.property, tree.SystemProperty):
+            return lambda draft: draft.set_system(name, read(draft))
+        return lambda draft: draft.set(name, read(draft))
 
 
 def _property_call(name_of: _Read) -> _Read:

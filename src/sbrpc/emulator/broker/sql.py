@@ -286,10 +286,9 @@ class _Parser:
         return self.tokens[self.index + 1].kind == kind
 
     def take(self) -> _Token:
-        token = self.token
-        if token.kind != "end":
-            self.index += 1
-        return token
+        """The token, which the caller has seen not to be the end."""
+        self.index += 1
+        return self.tokens[self.index - 1]
 
     def accept(self, kind: str) -> bool:
         if self.token.kind != kind:

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbrpc.emulator.broker.operators import (
@@ -214,6 +214,7 @@ def test_like(pattern: str, escape: str | None, matching: list[str], other: list
     assert [text for text in (*matching, *other) if matches(text)] == matching
 
 
+@settings(deadline=None)
 @given(st.text("ab%_", max_size=8), st.text("ab\n", max_size=10))
 def test_like_is_the_regular_expression(pattern: str, text: str) -> None:
     """Matching piece by piece gives what one regular expression would."""
@@ -302,6 +303,7 @@ anything: st.SearchStrategy[Any] = (
 )
 
 
+@settings(deadline=None)
 @given(anything, anything)
 def test_operators_only_raise_filter_errors(left: object, right: object) -> None:
     """No pair of values makes an operator raise anything but a FilterError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbrpc.emulator.broker import sql
@@ -489,6 +489,7 @@ def refusal(parse: Callable[[str], object], text: str) -> SqlError | None:
     return None
 
 
+@settings(deadline=None)
 @given(conditions)
 def test_printed_conditions_parse_to_the_same_tree(tree: Predicate) -> None:
     """Any condition, written out, is read as the same tree, constants with their types."""
@@ -497,6 +498,7 @@ def test_printed_conditions_parse_to_the_same_tree(tree: Predicate) -> None:
         assert repr(parse_filter(text, {"p", "q"})) == repr(tree)
 
 
+@settings(deadline=None)
 @given(st.lists(statements, min_size=1, max_size=4), st.sampled_from([" ", ";", " ; "]))
 def test_printed_actions_parse_to_the_same_statements(tree: list[Statement], separator: str) -> None:
     """Any action, written out, is read as the same statements."""
@@ -505,6 +507,7 @@ def test_printed_actions_parse_to_the_same_statements(tree: list[Statement], sep
         assert repr(parse_action(text, {"p", "q"})) == repr(tuple(tree))
 
 
+@settings(deadline=None)
 @given(st.text() | fragments)
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     """No text makes the parser raise anything but a SqlError inside the text."""
