@@ -112,10 +112,14 @@ class RpcError(SbrpcError):
 
     A handler raises it (or a subclass) to answer with that code; the caller gets the subclass that
     belongs to the code. `details` are JSON values: for `INVALID_ARGUMENT` one entry per wrong field.
+
+    A contract may declare errors of its own: a subclass with an annotation `data: SomeModel`, named in
+    `@method(errors=[...])`, arrives at the caller as that class with its `data` intact.
     """
 
     code: ErrorCode = ErrorCode.UNKNOWN
     default_code: ClassVar[ErrorCode | None] = None
+    data: Any = None
 
     def __init__(
         self,
@@ -123,8 +127,10 @@ class RpcError(SbrpcError):
         *,
         code: ErrorCode | str | None = None,
         details: Sequence[Mapping[str, Any]] = (),
+        data: Any = None,
     ) -> None:
         super().__init__(message)
+        self.data = data
         self.code = ErrorCode(code) if code is not None else self.default_code or ErrorCode.UNKNOWN
         self.message = message
         self.details: list[dict[str, Any]] = [dict(detail) for detail in details]
@@ -133,11 +139,13 @@ class RpcError(SbrpcError):
         return f"{self.code.value}: {self.message}" if self.message else self.code.value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self.message, self.code.value, self.details)
+        return _restore, (type(self), self.message, self.code.value, self.details, self.data)
 
 
-def _restore(kind: type[RpcError], message: str, code: str, details: Sequence[Mapping[str, Any]]) -> RpcError:
-    return kind(message, code=code, details=details)
+def _restore(
+    kind: type[RpcError], message: str, code: str, details: Sequence[Mapping[str, Any]], data: Any
+) -> RpcError:
+    return kind(message, code=code, details=details, data=data)
 
 
 class Cancelled(RpcError):

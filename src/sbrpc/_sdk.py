@@ -1,0 +1,260 @@
+"""The one door to the Azure SDK: how a client is made, and how the SDK's exceptions become ours.
+
+Nothing else in sbrpc imports the SDK's exceptions. What leaves this door is `BusError` or a subclass, always
+with the SDK's exception as its cause. The private subclasses say what to do about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Protocol
+
+import anyio
+from azure.core.exceptions import AzureError
+from azure.servicebus import exceptions as sdk
+from azure.servicebus.aio import ServiceBusClient
+from tenacity import RetryCallState, wait_exponential_jitter
+
+from .errors import AccessDenied, BusError, EntityNotFound
+
+__all__ = [
+    "LinkLost",
+    "LockLost",
+    "MustNotRequireSessions",
+    "MustRequireSessions",
+    "Refused",
+    "SessionHeld",
+    "Throttled",
+    "TooLargeForBus",
+    "client_for",
+    "connect",
+    "is_transient",
+    "opening",
+    "reconnecting",
+    "translated",
+]
+
+_log = logging.getLogger("sbrpc")
+
+CONNECTION_STRING = "SERVICEBUS_CONNECTION_STRING"
+NAMESPACE = "SERVICEBUS_FULLY_QUALIFIED_NAMESPACE"
+
+# Opening a link takes 0.5 s against a broker next door and 1 to 2 s against Azure on a bad day. What takes
+# longer is a connection nobody answers; a fresh attempt finds out sooner than waiting does.
+OPEN_TIMEOUT = 5.0
+
+# Closing tells the broker and then waits for the SDK's own background task. Nobody has to wait for that.
+CLOSE_TIMEOUT = 5.0
+
+
+class LinkLost(BusError):
+    """The connection or the link is gone, or nobody answers; open afresh and try again."""
+
+
+class Throttled(BusError):
+    """Service Bus asks to slow down, or the entity is full or disabled for now."""
+
+
+class Refused(BusError):
+    """Service Bus will not do this, however often it is asked."""
+
+
+class MustRequireSessions(Refused):
+    """A session was asked for on an entity that has none."""
+
+
+class MustNotRequireSessions(Refused):
+    """The entity requires sessions, and none was named."""
+
+
+class TooLargeForBus(Refused):
+    """Service Bus finds the message too large."""
+
+
+class LockLost(BusError):
+    """The lock on a message or a session is gone; somebody else may have it."""
+
+
+class SessionHeld(BusError):
+    """The session is locked by another receiver, perhaps by a connection that died a moment ago."""
+
+
+_KINDS: tuple[tuple[type[Exception], type[BusError]], ...] = (
+    (sdk.MessagingEntityNotFoundError, EntityNotFound),
+    (sdk.ServiceBusAuthorizationError, AccessDenied),
+    (sdk.ServiceBusAuthenticationError, AccessDenied),
+    (sdk.MessagingEntityDisabledError, Throttled),
+    (sdk.ServiceBusServerBusyError, Throttled),
+    (sdk.ServiceBusQuotaExceededError, Throttled),
+    (sdk.MessageLockLostError, LockLost),
+    (sdk.SessionLockLostError, LockLost),
+    (sdk.MessageAlreadySettled, LockLost),
+    (sdk.MessageNotFoundError, Refused),
+    (sdk.SessionCannotBeLockedError, SessionHeld),
+    (sdk.MessageSizeExceededError, TooLargeForBus),
+)
+
+# The SDK has no class for these; the condition stands at the end of its message.
+_REFUSALS = frozenset(
+    {
+        "amqp:not-allowed",
+        "amqp:not-implemented",
+        "amqp:invalid-field",
+        "amqp:decode-error",
+        "com.microsoft:argument-error",
+        "com.microsoft:argument-out-of-range",
+    }
+)
+_CONDITION = re.compile(r"Error condition: ([\w:.\-]+?)\.?(?:\s|$)")
+
+
+def bus_error(error: Exception, what: str) -> BusError:
+    """Our error for one of the SDK's. Whatever the SDK raises unexpectedly counts as a lost link."""
+    for theirs, ours in _KINDS:
+        if isinstance(error, theirs):
+            return ours(f"{what}: {_prose(error)}")
+    found = _CONDITION.search(str(error))
+    condition = found.group(1) if found else None
+    if condition in _REFUSALS:
+        text = _prose(error)
+        # Service Bus words both the same way round: the entity's nature first, then what to do about it.
+        if "requires sessions" in text or "session support enabled" in text or "requires session" in text:
+            return MustNotRequireSessions(f"{what}: {text}")
+        if "session" in text.lower() and ("non-session" in text.lower() or "not support" in text.lower()):
+            return MustRequireSessions(f"{what}: {text}")
+        return Refused(f"{what}: {text}")
+    return LinkLost(f"{what}: {_prose(error) or type(error).__name__}")
+
+
+def _prose(error: Exception) -> str:
+    """The SDK's message in one line and without its own name for the condition."""
+    return " ".join(_CONDITION.sub("", str(error)).split())[:500]
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Whatever the SDK raises inside the block leaves it as a `BusError` that begins with `what`."""
+    try:
+        yield
+    except BusError:
+        raise
+    except (AzureError, OSError, asyncio.TimeoutError) as error:
+        raise bus_error(error, what) from error
+    except Exception as error:
+        # The SDK lets an AttributeError, a KeyError or a ValueError escape where a link ended under it.
+        _log.debug("the SDK raised %r in %s", error, what, exc_info=True)
+        raise bus_error(error, what) from error
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same operation may succeed later without anybody changing anything."""
+    return isinstance(error, LinkLost | Throttled | SessionHeld)
+
+
+_SOON = wait_exponential_jitter(initial=0.05, max=0.3, exp_base=2, jitter=0.1)
+_LATER = wait_exponential_jitter(initial=1, max=5, exp_base=2, jitter=1)
+
+
+def reconnecting(state: RetryCallState) -> float:
+    """Seconds to wait between attempts to open a link: few, so that a call soon finds the way again.
+
+    An unreachable broker is asked about three times a second, what only a person can mend rarely.
+    """
+    error = state.outcome.exception() if state.outcome is not None else None
+    return (_SOON if isinstance(error, LinkLost | SessionHeld) else _LATER)(state)
+
+
+class Handler(Protocol):
+    """What the SDK's senders and receivers have in common."""
+
+    async def __aenter__(self) -> Any: ...
+
+    async def close(self) -> None: ...
+
+
+@asynccontextmanager
+async def opening(handler: Handler, what: str, timeout: float = OPEN_TIMEOUT) -> AsyncIterator[None]:
+    """The SDK object is open inside the block and closed after it; both are bounded in time.
+
+    Closing happens even if the surrounding task is being cancelled: otherwise the lock on a session stays
+    with a receiver that nobody reads any more.
+    """
+    try:
+        with translated(what):
+            with anyio.fail_after(timeout):
+                await handler.__aenter__()
+        yield
+    finally:
+        await close(handler, what)
+
+
+async def close(handler: Handler, what: str) -> None:
+    """Close an SDK object whatever state it is in; never raises and takes a bounded time."""
+    with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+        try:
+            await handler.close()
+        except Exception as error:  # it is gone either way; the broker finds out by itself
+            _log.debug("closing %s: %r", what, error)
+
+
+def connect(connection_string: str | None = None, *, namespace: str | None = None) -> ServiceBusClient:
+    """A `ServiceBusClient` set up for sbrpc; use it as `async with connect() as connection`.
+
+    Without arguments it reads `SERVICEBUS_CONNECTION_STRING`, or `SERVICEBUS_FULLY_QUALIFIED_NAMESPACE` and
+    authenticates with `DefaultAzureCredential` (needs `pip install "sbrpc[identity]"`). The SDK's own retries
+    are off: sbrpc retries by itself, sooner and within the caller's deadline.
+
+    Raises:
+        ValueError: there is no connection string and no namespace, or the string is malformed.
+    """
+    return _connect(connection_string, namespace, os.environ)
+
+
+def _connect(
+    connection_string: str | None, namespace: str | None, environment: Mapping[str, str]
+) -> ServiceBusClient:
+    connection_string = connection_string or environment.get(CONNECTION_STRING)
+    namespace = namespace or environment.get(NAMESPACE)
+    if connection_string:
+        try:
+            return ServiceBusClient.from_connection_string(connection_string.strip(), retry_total=0)
+        except (ValueError, UnboundLocalError) as error:
+            # UnboundLocalError is how the SDK says that neither a key nor a token is in the string.
+            raise ValueError(
+                "this is not a Service Bus connection string: expected "
+                '"Endpoint=sb://<namespace>/;SharedAccessKeyName=<name>;SharedAccessKey=<key>" '
+                f"({type(error).__name__}: {error})"
+            ) from error
+    if namespace:
+        try:
+            from azure.identity.aio import DefaultAzureCredential
+        except ImportError as error:
+            raise ValueError(
+                f"to authenticate at {namespace} without a connection string, install azure-identity: "
+                'pip install "sbrpc[identity]"'
+            ) from error
+        return ServiceBusClient(namespace.strip(), DefaultAzureCredential(), retry_total=0)
+    raise ValueError(
+        f"where is Service Bus? Set {CONNECTION_STRING} to a connection string, or {NAMESPACE} to "
+        '"<namespace>.servicebus.windows.net" to sign in with your Azure identity'
+    )
+
+
+@asynccontextmanager
+async def client_for(connection: str | ServiceBusClient) -> AsyncIterator[ServiceBusClient]:
+    """The client of a connection: one that is handed in stays open, one made from a string is closed."""
+    if isinstance(connection, str):
+        async with connect(connection) as owned:
+            yield owned
+    elif isinstance(connection, ServiceBusClient):
+        yield connection
+    else:
+        raise TypeError(
+            "a connection is a connection string or an azure.servicebus.aio.ServiceBusClient, "
+            f"not {connection!r}"
+        )

@@ -1,0 +1,448 @@
+"""One destination, one SDK sender, one task that owns it.
+
+SDK senders are not safe for concurrent use and take half a second to open, so everything that goes to a queue
+or topic passes through the one `Sender` of that destination. An idle sender sends at once. While a send is on
+its way, whatever else arrives gathers and leaves together as soon as the way is free: nothing waits for a
+timer. Knows messages and how big they are, not what they mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import anyio
+import anyio.abc
+from azure.servicebus import ServiceBusMessage
+from azure.servicebus.aio import ServiceBusSender
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+
+from . import _sdk
+from .context import Deadline
+from .errors import BusError, DeadlineExceeded, MessageTooLarge, NotRunning, SbrpcError
+
+__all__ = ["Outgoing", "Sender", "take_together"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("sbrpc.sender")
+
+# A send that Service Bus does not confirm within this time went into a dead connection.
+_ATTEMPT_TIMEOUT = 5.0
+
+# Service Bus detaches links that were idle for 10 minutes. A link is replaced well before, while nobody needs
+# it; that also limits how long a half-open connection stays unnoticed.
+_REFRESH_AFTER = 240.0
+
+# Standard namespaces take batches of 256 KB. Sizes are estimates from above, and the batch has an envelope.
+_BATCH_BYTES = 240_000
+_BATCH_COUNT = 100
+
+
+@dataclass(eq=False)
+class Outgoing:
+    """One thing to be sent, and who wants to know how it went."""
+
+    messages: tuple[ServiceBusMessage, ...]
+    size: int
+    deadline: Deadline
+    done: Callable[[SbrpcError | None], None]
+    group: str | None = None
+    """Only messages of one group share a batch; the session id, where order or addressing depends on it."""
+    together: bool = False
+    """All of `messages` in one batch of their own, or not at all."""
+    operation: Callable[[ServiceBusSender], Awaitable[None]] | None = None
+    """Something else to do with the SDK sender, instead of sending messages."""
+    abandoned: bool = field(default=False, init=False)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it must not share a batch."""
+        return self.together or self.operation is not None
+
+    def live(self, now: float | None = None) -> bool:
+        """Whether anybody still wants it to be sent."""
+        return not self.abandoned and self.deadline.remaining(now) > 0
+
+
+Waiting = OrderedDict["str | None", "deque[Outgoing]"]
+
+
+def take_together(
+    waiting: Waiting, *, most: int = _BATCH_COUNT, most_bytes: int = _BATCH_BYTES
+) -> list[Outgoing]:
+    """Take what leaves next: the first group's first item and all that may share a batch with it.
+
+    The group goes to the end of the line if something of it is left, so that no group starves another.
+    """
+    group, items = next(iter(waiting.items()))
+    taken = [items.popleft()]
+    size = taken[0].size
+    while items and not taken[0].alone and not items[0].alone and len(taken) < most:
+        if size + items[0].size > most_bytes:
+            break
+        size += items[0].size
+        taken.append(items.popleft())
+    if items:
+        waiting.move_to_end(group)
+    else:
+        del waiting[group]
+    return taken
+
+
+class Sender:
+    """Sends to one queue or topic, reopening the link as often as it takes.
+
+    `run()` is the owner task; the other methods may be called from any task of the same event loop.
+    """
+
+    def __init__(
+        self,
+        create: Callable[[], ServiceBusSender],
+        entity: str,
+        *,
+        limit: int,
+        refresh_after: float = _REFRESH_AFTER,
+    ) -> None:
+        self.entity = entity
+        self._create = create
+        self._limit = limit
+        self._refresh_after = refresh_after
+        self._waiting: Waiting = OrderedDict()
+        self._arrived = asyncio.Event()
+        self._opened = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopped = False
+        self._failure: BusError | None = None
+        self.sent = 0
+        self.batches = 0
+        self.reopened = 0
+
+    # -- for everybody -----------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether the link is open as far as anybody knows."""
+        return self._opened.is_set()
+
+    @property
+    def failure(self) -> BusError | None:
+        """Why the link is not open, if an attempt failed."""
+        return None if self.ready else self._failure
+
+    async def wait_ready(self) -> None:
+        """Wait until the link is open; raises at once if the entity is missing or access denied."""
+        while not self._opened.is_set():
+            if self._failure is not None and not _sdk.is_transient(self._failure):
+                raise self._failure
+            with anyio.move_on_after(0.05):
+                await self._opened.wait()
+
+    def post(self, item: Outgoing) -> None:
+        """Queue something. `item.done` is called exactly once, unless the item is abandoned first.
+
+        Raises:
+            MessageTooLarge: a message is larger than the limit; nothing was queued.
+            NotRunning: the sender has been closed.
+        """
+        if self._stopped:
+            raise NotRunning(f"the sender to {self.entity!r} is closed")
+        if item.size > self._limit:
+            raise MessageTooLarge(item.size, self._limit, f"message to {self.entity!r}")
+        if self._failure is not None and not _sdk.is_transient(self._failure) and not self.ready:
+            raise self._failure
+        self._waiting.setdefault(item.group, deque()).append(item)
+        self._arrived.set()
+        self._idle.clear()
+
+    async def send(
+        self,
+        messages: Sequence[ServiceBusMessage],
+        size: int,
+        *,
+        deadline: Deadline,
+        group: str | None = None,
+        together: bool = False,
+    ) -> None:
+        """Send and wait until Service Bus has it.
+
+        Cancelled: what is not on its way yet is not sent.
+
+        Raises:
+            DeadlineExceeded: Service Bus could not be reached in time.
+            MessageTooLarge, BusError: as they say.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._wait(Outgoing(tuple(messages), size, deadline, _resolve(future), group, together), future)
+
+    async def operate(self, operation: Callable[[ServiceBusSender], Awaitable[T]], deadline: Deadline) -> T:
+        """Do something else with the SDK sender, in the owner task and in line with what is sent."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        results: list[T] = []
+
+        async def keep(sdk_sender: ServiceBusSender) -> None:
+            results.append(await operation(sdk_sender))
+
+        await self._wait(Outgoing((), 0, deadline, _resolve(future), operation=keep), future)
+        return results[0]
+
+    async def _wait(self, item: Outgoing, future: asyncio.Future[None]) -> None:
+        self.post(item)
+        try:
+            with anyio.move_on_after(None if item.deadline.is_never else item.deadline.remaining()):
+                return await future
+        finally:
+            item.abandoned = True
+        reason = f": {self._failure}" if self._failure is not None and not self.ready else ""
+        raise DeadlineExceeded(f"{self.entity!r} did not take the message in time{reason}")
+
+    async def flush(self) -> None:
+        """Wait until nothing is queued or on its way."""
+        await self._idle.wait()
+
+    def stop(self) -> None:
+        """Send what is queued, then end `run()`. Nothing can be posted any more."""
+        self._stopped = True
+        self._arrived.set()
+
+    # -- the owner task ----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Own the link until `stop()`: open it, send, reopen."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                while not (self._stopped and not self._waiting):
+                    link = await self._open(tasks)
+                    try:
+                        while link is not None:
+                            link = await self._serve(link, tasks)
+                    except BusError as error:
+                        self._lost(error)
+        finally:
+            self._stopped = True
+            self._opened.clear()
+            self._drop_everything(NotRunning(f"the sender to {self.entity!r} is closed"))
+
+    async def _open(self, tasks: anyio.abc.TaskGroup) -> _Link | None:
+        """Open a link, trying until it works or the sender is stopped with nothing left to send."""
+
+        def give_up(state: RetryCallState) -> bool:
+            return self._stopped
+
+        attempts = AsyncRetrying(
+            wait=_sdk.reconnecting,
+            retry=retry_if_exception_type(BusError),
+            stop=give_up,
+            sleep=anyio.sleep,
+        )
+        try:
+            return cast("_Link", await attempts(self._open_once, tasks))
+        except Exception as error:  # tenacity's RetryError: stopped while unreachable
+            _log.debug("gave up opening %r: %s", self.entity, error)
+            cause = self._failure or BusError(f"{self.entity!r} is out of reach")
+            self._drop_everything(cause)
+            return None
+
+    async def _open_once(self, tasks: anyio.abc.TaskGroup) -> _Link:
+        link = _Link(self._create(), self.entity)
+        try:
+            await link.open(tasks)
+        except BusError as error:
+            self._lost(error)
+            raise
+        self._failure = None
+        self._opened.set()
+        return link
+
+    def _lost(self, error: BusError) -> None:
+        if self.ready or self._failure is None or type(self._failure) is not type(error):
+            _log.warning("lost the link to %r: %s", self.entity, error)
+        self.reopened += self.ready
+        self._failure = error
+        self._opened.clear()
+        if not _sdk.is_transient(error):
+            self._drop_everything(error)
+        self._sweep()
+
+    async def _serve(self, link: _Link, tasks: anyio.abc.TaskGroup) -> _Link | None:
+        """Send over one link until the sender stops (None), or until it is replaced (by the one returned)."""
+        fresh = _Replacement()
+        try:
+            while True:
+                if not self._waiting:
+                    self._idle.set()
+                    if self._stopped:
+                        return None
+                    self._arrived.clear()
+                    if fresh.link is not None:
+                        _log.debug("replaced the idle link to %r", self.entity)
+                        return fresh.take()
+                    with anyio.move_on_after(self._refresh_after) as patience:
+                        await self._arrived.wait()
+                    if patience.cancelled_caught:
+                        tasks.start_soon(self._refresh, fresh, tasks, name=f"refresh {self.entity}")
+                        await self._arrived.wait()
+                    continue
+                await self._send(link, take_together(self._waiting))
+        finally:
+            link.release()
+            fresh.discard()
+
+    async def _refresh(self, fresh: _Replacement, tasks: anyio.abc.TaskGroup) -> None:
+        link = _Link(self._create(), self.entity)
+        try:
+            await link.open(tasks)
+        except BusError as error:
+            # The old link may still work; if not, sending over it finds out and reopens as ever.
+            _log.debug("could not replace the idle link to %r: %s", self.entity, error)
+        else:
+            fresh.put(link)
+        self._arrived.set()
+
+    async def _send(self, link: _Link, items: list[Outgoing]) -> None:
+        items = [item for item in items if self._wanted(item)]
+        if not items:
+            return
+        try:
+            with _sdk.translated(f"sending to {self.entity!r}"), anyio.fail_after(_ATTEMPT_TIMEOUT + 1):
+                await _perform(link.sender, items)
+        except (_sdk.TooLargeForBus, _sdk.Refused) as error:
+            if len(items) > 1:
+                # One of them spoils the batch; by themselves the others get through.
+                for item in items:
+                    await self._send(link, [item])
+            else:
+                self._finish(items, self._refusal(error, items[0]))
+        except _sdk.Throttled as error:
+            _log.warning("throttled at %r: %s", self.entity, error)
+            self._put_back(items)
+            self._failure = error
+            await anyio.sleep(1.0)  # credits are dealt out anew each second
+        except BusError as error:
+            # Whether Service Bus has it is unknown. It is sent again under the same message id, so that
+            # duplicate detection and the receivers can tell.
+            if _sdk.is_transient(error):
+                self._put_back(items)
+            else:
+                self._finish(items, error)
+            raise
+        except BaseException:
+            self._finish(items, NotRunning(f"the sender to {self.entity!r} was cancelled"))
+            raise
+        else:
+            self.sent += sum(len(item.messages) for item in items)
+            self.batches += 1
+            self._failure = None
+            self._finish(items, None)
+
+    def _refusal(self, error: BusError, item: Outgoing) -> SbrpcError:
+        if isinstance(error, _sdk.TooLargeForBus):
+            too_large = MessageTooLarge(item.size, self._limit, f"message to {self.entity!r}")
+            too_large.__cause__ = error
+            return too_large
+        return error
+
+    def _wanted(self, item: Outgoing) -> bool:
+        if item.live():
+            return True
+        if not item.abandoned:
+            self._finish([item], DeadlineExceeded(f"{self.entity!r} could not be reached in time"))
+        return False
+
+    def _put_back(self, items: list[Outgoing]) -> None:
+        group = items[0].group
+        self._waiting.setdefault(group, deque()).extendleft(reversed(items))
+        self._waiting.move_to_end(group, last=False)
+
+    def _finish(self, items: Sequence[Outgoing], error: SbrpcError | None) -> None:
+        for item in items:
+            if not item.abandoned:
+                item.abandoned = True
+                item.done(error)
+
+    def _sweep(self) -> None:
+        """Forget what nobody waits for any more: while Service Bus is away, the queue must not only grow."""
+        for group, items in list(self._waiting.items()):
+            kept = deque(item for item in items if self._wanted(item))
+            if kept:
+                self._waiting[group] = kept
+            else:
+                del self._waiting[group]
+
+    def _drop_everything(self, error: SbrpcError) -> None:
+        dropped = [item for items in self._waiting.values() for item in items]
+        self._waiting.clear()
+        self._finish(dropped, error)
+        self._idle.set()
+
+
+class _Link:
+    """One SDK sender in its life: opened, used, closed by a task of its own."""
+
+    def __init__(self, sender: ServiceBusSender, entity: str) -> None:
+        self.sender = sender
+        self._what = f"the sender to {entity!r}"
+        self._done = asyncio.Event()
+
+    async def open(self, tasks: anyio.abc.TaskGroup) -> None:
+        await tasks.start(self._live, name=self._what)
+
+    def release(self) -> None:
+        self._done.set()
+
+    async def _live(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        # Closing takes a second, in which the next link can already be opened.
+        async with _sdk.opening(self.sender, self._what):
+            task_status.started()
+            await self._done.wait()
+
+
+class _Replacement:
+    """Where a fresh link waits for its turn; a link that comes too late is released at once."""
+
+    def __init__(self) -> None:
+        self.link: _Link | None = None
+        self._over = False
+
+    def put(self, link: _Link) -> None:
+        if self._over:
+            link.release()
+        else:
+            self.link = link
+
+    def take(self) -> _Link:
+        assert self.link is not None
+        link, self.link = self.link, None
+        return link
+
+    def discard(self) -> None:
+        self._over = True
+        if self.link is not None:
+            self.take().release()
+
+
+async def _perform(sender: ServiceBusSender, items: Sequence[Outgoing]) -> None:
+    first = items[0]
+    if first.operation is not None:
+        await first.operation(sender)
+        return
+    messages = [message for item in items for message in item.messages]
+    what: Any = messages[0] if len(messages) == 1 and not first.together else messages
+    await sender.send_messages(what, timeout=_ATTEMPT_TIMEOUT)
+
+
+def _resolve(future: asyncio.Future[None]) -> Callable[[SbrpcError | None], None]:
+    def done(error: SbrpcError | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+    return done
