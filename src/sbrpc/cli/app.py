@@ -1,0 +1,24 @@
+"""The root of the `sbrpc` command: what all commands share, and the list of them."""
+
+from __future__ import annotations
+
+import typer
+
+from sbrpc.cli import emulator
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Typed request-reply and events over Azure Service Bus.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root() -> None:
+    """Typed request-reply and events over Azure Service Bus."""
+
+
+app.command("emulator")(emulator.run)

@@ -1,0 +1,83 @@
+"""`sbrpc emulator`: a Service Bus in the foreground until it is interrupted."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+
+__all__ = ["run"]
+
+
+def run(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Anything but loopback lets others in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="AMQP port; 0 picks a free one.")] = 5672,
+    http_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of management API and page; 0 picks a free one.")
+    ] = 5300,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, readable=True, help="Config.json of the official emulator."
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what peers do.")] = False,
+) -> None:
+    """Run the Service Bus emulator until interrupted.
+
+    Once it is ready it prints one line on stdout that starts with Endpoint=sb:// : the connection string.
+    """
+    from sbrpc.emulator import Emulator
+    from sbrpc.emulator.config import Config, ConfigError, load
+
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    wanted = Config("sbemulatorns", (), (), (), ())
+    if config is not None:
+        try:
+            wanted = load(config)
+        except (ConfigError, OSError, UnicodeDecodeError) as error:
+            typer.echo(f"sbrpc: {error}", err=True)
+            raise typer.Exit(1) from None
+        for warning in wanted.warnings:
+            typer.echo(f"sbrpc: {config}: {warning}", err=True)
+    emulator = Emulator(
+        queues=wanted.queues,
+        topics=wanted.topics,
+        host=host,
+        port=port,
+        http_port=http_port,
+        access_keys=wanted.access_keys,
+        namespace=wanted.namespace,
+    )
+    try:
+        anyio.run(_serve, emulator)
+    except OSError as error:
+        typer.echo(
+            f"sbrpc: cannot listen on {host}, port {port} (HTTP {http_port}): {error.strerror or error}. "
+            "Choose another with --port and --http-port; 0 picks a free one.",
+            err=True,
+        )
+        raise typer.Exit(1) from None
+
+
+async def _serve(emulator: object) -> None:
+    from sbrpc.emulator import Emulator
+
+    assert isinstance(emulator, Emulator)
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with emulator:
+            # Flushed at once: whoever started this process waits for the line.
+            print(emulator.connection_string, flush=True)
+            async for _ in signals:
+                break

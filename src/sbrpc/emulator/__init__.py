@@ -1,0 +1,10 @@
+"""A Service Bus that fits in a process: for tests, for development, for demonstrations.
+
+async with Emulator(queues=["movies"]) as emulator:
+    client = ServiceBusClient.from_connection_string(emulator.connection_string)
+"""
+
+from sbrpc.emulator.access import AccessKey, Right
+from sbrpc.emulator.emulator import Emulator
+
+__all__ = ["AccessKey", "Emulator", "Right"]

@@ -1,0 +1,165 @@
+"""The emulator's sockets: bytes in, bytes out, and one timer.
+
+Owns the listening sockets, one protocol object per connection and the wake-up for whatever is due next.
+Every entry point is the same sentence: feed, process, transmit. It is the only module of the AMQP side that
+imports asyncio, and it knows neither AMQP nor Service Bus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import cast
+
+from sbrpc.emulator.clock import VirtualClock
+from sbrpc.emulator.gateway import Gateway, Peer
+
+__all__ = ["Front"]
+
+log = logging.getLogger("sbrpc.emulator")
+
+# Clients that leave Nagle's algorithm on and write a frame in two packets wait for our ACK of the first one,
+# which Linux delays by 40 ms unless it is told not to, again after every read.
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+_READ_SIZE = 256 * 1024
+
+
+class Front:
+    """Listens for one gateway."""
+
+    def __init__(
+        self, gateway: Gateway, clock: VirtualClock, *, max_connections: int, max_backlog: int
+    ) -> None:
+        self.gateway = gateway
+        self.clock = clock
+        self.max_connections = max_connections
+        # Bytes that may wait for one peer that does not read before its connection is dropped.
+        self.max_backlog = max_backlog
+        self.connections: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._flush_scheduled = False
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Start to listen; port 0 picks a free one. Gives the address in use."""
+        self._loop = asyncio.get_running_loop()
+        self._server = await self._loop.create_server(lambda: _Connection(self), host, port, backlog=512)
+        address = self._server.sockets[0].getsockname()
+        return str(address[0]), int(address[1])
+
+    async def close(self) -> None:
+        """Stop listening and drop every connection; safe to call twice."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        self.drop_all()
+        # Let the transports report their loss, so that nothing is left for the loop to complain about.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        if server is not None:
+            await server.wait_closed()
+
+    def drop_all(self) -> None:
+        """Cut every connection without a word, as a crash would."""
+        for connection in list(self.connections):
+            connection.abort()
+
+    # -- output -----------------------------------------------------------------------------------------
+
+    def transmit(self) -> None:
+        """Send what is pending everywhere, once per turn of the loop, and set the timer."""
+        if not self._flush_scheduled and self._loop is not None:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        dirty, self.gateway.dirty = self.gateway.dirty, set()
+        for connection in [c for c in self.connections if c.peer in dirty]:
+            connection.flush()
+        self._arm()
+
+    # -- time -------------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._loop is None or self._server is None:
+            return
+        due = self.gateway.next_timer()
+        if due is not None:
+            delay = max(0.0, due - self.clock.now())
+            self._timer = self._loop.call_later(delay, self.wake)
+
+    def wake(self) -> None:
+        """Let everything happen that is due now."""
+        self.gateway.handle_timer(self.clock.now())
+        self.transmit()
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """One client's socket."""
+
+    def __init__(self, front: Front) -> None:
+        self.front = front
+        self.peer: Peer = front.gateway.connect()
+        self.transport: asyncio.Transport | None = None
+        self._buffer = bytearray(_READ_SIZE)
+        self._socket: socket.socket | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._socket = transport.get_extra_info("socket")
+        self.front.connections.add(self)
+        if len(self.front.connections) > self.front.max_connections:
+            log.warning("connection refused: %d are open already", self.front.max_connections)
+            self.abort()
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        front = self.front
+        if _QUICKACK is not None and self._socket is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        front.gateway.feed(self.peer, bytes(memoryview(self._buffer)[:nbytes]), front.clock.now())
+        front.transmit()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.front.connections.discard(self)
+        self.front.gateway.disconnect(self.peer, self.front.clock.now())
+        self.transport = None
+        self.front.transmit()
+
+    def flush(self) -> None:
+        """Write what the engine has for this peer; drop the socket when the engine is done with it."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        data = self.peer.amqp.data_to_send()
+        if data:
+            transport.write(data)
+            if transport.get_write_buffer_size() > self.front.max_backlog:
+                log.warning(
+                    "connection %s dropped: it does not read, %d bytes are waiting",
+                    self.peer.amqp.container_id,
+                    transport.get_write_buffer_size(),
+                )
+                self.abort()
+                return
+        if self.peer.amqp.closed:
+            transport.close()
+
+    def abort(self) -> None:
+        """End this connection at once, without AMQP's good-byes."""
+        if self.transport is not None:
+            self.transport.abort()
