@@ -8,53 +8,22 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import uvicorn
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 from sqlalchemy import extract, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
 from sbrpc import RpcClient, connect
-from sbrpc.errors import BusError, ErrorCode, RpcError
 
+from . import problems
 from .contract import REPLY_QUEUE, ChangedMovie, Movie, MovieId, MoviePage, MovieRef, Movies, NewMovie
 from .database import READ_MODEL_URL, film, opened
 from .events import MovieView, ReadModel
-
-# Codes without a row are 500: the caller can do nothing about them.
-STATUS = {
-    ErrorCode.INVALID_ARGUMENT: 400,
-    ErrorCode.OUT_OF_RANGE: 400,
-    ErrorCode.UNAUTHENTICATED: 401,
-    ErrorCode.PERMISSION_DENIED: 403,
-    ErrorCode.NOT_FOUND: 404,
-    ErrorCode.ABORTED: 409,
-    ErrorCode.ALREADY_EXISTS: 409,
-    ErrorCode.FAILED_PRECONDITION: 409,
-    ErrorCode.RESOURCE_EXHAUSTED: 429,
-    ErrorCode.UNIMPLEMENTED: 501,
-    ErrorCode.UNAVAILABLE: 503,
-    ErrorCode.DEADLINE_EXCEEDED: 504,
-}
-
-
-class Problem(BaseModel):
-    """RFC 9457: what went wrong, for people and for programs."""
-
-    title: str
-    status: int
-    detail: str
-    code: str
-    errors: list[dict[str, Any]] = Field(default_factory=list)
 
 
 @asynccontextmanager
@@ -68,11 +37,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "content": {"application/problem+json": {}}}
-    for status in (400, 404, 409, 422, 429, 503, 504)
-}
-app = FastAPI(title="Movies", lifespan=lifespan, responses=PROBLEMS)
+app = FastAPI(title="Movies", lifespan=lifespan, responses=problems.RESPONSES)
+problems.install(app)
 
 
 def service(
@@ -151,40 +117,6 @@ async def ready(request: Request) -> dict[str, str]:
     async with AsyncSession(request.app.state.read_model) as session:
         await session.scalar(select(func.count()).select_from(MovieView))
     return {"status": "ready"}
-
-
-def problem(
-    status: int, code: str, detail: str, errors: Sequence[Any] = (), headers: Mapping[str, str] | None = None
-) -> JSONResponse:
-    title = HTTPStatus(status).phrase
-    body = Problem(title=title, status=status, detail=detail, code=code, errors=list(errors))
-    retry = {"Retry-After": "1"} if status in (429, 503) else {}
-    media_type = "application/problem+json"
-    return JSONResponse(body.model_dump(), status, {**(headers or {}), **retry}, media_type)
-
-
-@app.exception_handler(RpcError)
-async def rpc_failed(_: Request, error: RpcError) -> JSONResponse:
-    return problem(STATUS.get(error.code, 500), error.code.value, error.message, error.details)
-
-
-@app.exception_handler(BusError)
-async def bus_failed(_: Request, error: BusError) -> JSONResponse:
-    return problem(503, ErrorCode.UNAVAILABLE.value, str(error))
-
-
-@app.exception_handler(RequestValidationError)
-async def request_is_wrong(_: Request, error: RequestValidationError) -> JSONResponse:
-    wrong = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
-    detail = "; ".join(f"{e['field']}: {e['message']}" for e in wrong)
-    status = 400 if any(e["type"] == "json_invalid" for e in error.errors()) else 422
-    return problem(status, ErrorCode.INVALID_ARGUMENT.value, detail, wrong)
-
-
-@app.exception_handler(HTTPException)
-async def http_failed(_: Request, error: HTTPException) -> JSONResponse:
-    code = HTTPStatus(error.status_code).name
-    return problem(error.status_code, code, error.detail, headers=error.headers)
 
 
 @app.middleware("http")

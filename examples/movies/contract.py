@@ -64,27 +64,25 @@ class MoviePage(BaseModel):
 
 
 class Movies(Contract, name="movies"):
-    """The films, as the service that owns them offers them on the queue `movies`."""
+    """The films, offered on the queue `movies` by the service that owns them.
+
+    A film that is not there is NOT_FOUND; a change made from another version than the current one is ABORTED.
+    """
 
     @method(idempotent=True)
-    async def get_movie(self, request: MovieRef) -> Movie:
-        """The film with this id. Raises NOT_FOUND."""
+    async def get_movie(self, request: MovieRef) -> Movie: ...
 
     @method(idempotent=True)
-    async def list_movies(self, request: ListMovies) -> MoviePage:
-        """A page of films."""
+    async def list_movies(self, request: ListMovies) -> MoviePage: ...
 
     @method
-    async def create_movie(self, request: NewMovie) -> Movie:
-        """The film, with its id, at version 1."""
+    async def create_movie(self, request: NewMovie) -> Movie: ...
 
     @method
-    async def update_movie(self, request: Movie) -> Movie:
-        """The film after the change. Raises NOT_FOUND, and ABORTED where `version` is not the current one."""
+    async def update_movie(self, request: Movie) -> Movie: ...
 
     @method
-    async def delete_movie(self, request: MovieRef) -> None:
-        """Remove the film. Raises NOT_FOUND."""
+    async def delete_movie(self, request: MovieRef) -> None: ...
 
 
 class MovieEvent(Event):

@@ -45,4 +45,5 @@ async def serve(database: str = READ_MODEL_URL) -> None:
                     new.on_conflict_do_update(index_elements=["id"], set_=values, where=newer)
                 )
 
+        print("The event handler keeps the read model up to date.", flush=True)
         await bus.serve()

@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sqlalchemy import JSON, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sbrpc import CallInfo, EventBus, RpcServer, connect
-from sbrpc.errors import Aborted, NotFound
+from sbrpc.errors import Aborted, NotFound, RpcError
 
 from . import contract
 from .contract import ListMovies, Movie, MovieEvent, MoviePage, MovieRef, Movies, NewMovie
@@ -81,14 +82,15 @@ async def serve(database: str = SERVICE_URL) -> None:
         async def once(info: CallInfo, work: Callable[[AsyncSession], Awaitable[MovieEvent]]) -> Movie:
             """Do the work and announce it. A call may come twice, after a crash; it works once."""
             async with sessions() as session:
-                done = await session.get(Change, info.call_id)
-                await session.rollback()  # end the read: in SQLite a read cannot become a write later
-                if done is None:
+                try:
                     event = await work(session)
                     movie = event.movie.model_dump(mode="json")
                     session.add(Change(call_id=info.call_id, event=type(event).__name__, movie=movie))
                     await session.commit()
-                else:
+                except (RpcError, IntegrityError):
+                    await session.rollback()
+                    if (done := await session.get(Change, info.call_id)) is None:
+                        raise
                     event = getattr(contract, done.event)(movie=done.movie)
             # After the commit, and again for a call that comes again: whoever listens ignores repeats.
             await bus.publish(event, key=str(event.movie.id))
@@ -120,4 +122,5 @@ async def serve(database: str = SERVICE_URL) -> None:
             await once(info, lambda session: remove(session, request))
 
         async with bus:
+            print("The movies service answers calls.", flush=True)
             await server.serve()

@@ -1,0 +1,388 @@
+"""The movies processes over HTTP: what a user of the API gets, and what a dying process costs: nothing."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from movies_site import EXAMPLES, Site, caller, command, eventually, family, serving
+
+from movies.contract import TOPIC, Movie, MovieEvent, MovieUpdated
+from sbrpc import EventBus, connect
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """All processes of the example, shared by the tests that leave them as they are."""
+    with serving() as site:
+        yield site
+
+
+@pytest.fixture
+def http(site: Site) -> Iterator[httpx.Client]:
+    """A caller of the HTTP API."""
+    with caller(site) as http:
+        yield http
+
+
+def create(http: httpx.Client, **facts: Any) -> dict[str, Any]:
+    """A new film, as the API returns it."""
+    response = http.post("/movies", json={"title": "Crash"} | facts)
+    assert response.status_code == 201, response.text
+    return dict(response.json())
+
+
+def listed(http: httpx.Client, **query: Any) -> list[dict[str, Any]]:
+    """The films that the read model finds."""
+    response = http.get("/movies", params=query)
+    assert response.status_code == 200, response.text
+    return list(response.json()["movies"])
+
+
+def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The problem details of a response that must be exactly this failure."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = dict(response.json())
+    assert (body["status"], body["code"]) == (status, code)
+    assert body["title"]
+    assert body["detail"]
+    return body
+
+
+def test_it_is_live_and_ready(http: httpx.Client) -> None:
+    """Both health checks answer 200 once the API is up."""
+    assert http.get("/health/live").json() == {"status": "live"}
+    assert http.get("/health/ready").json() == {"status": "ready"}
+
+
+def test_a_film_is_created_read_changed_and_deleted(http: httpx.Client) -> None:
+    """The four calls through the service see each other's effects at once, and the version counts changes."""
+    facts = {"released": "2005-05-06", "genre": "Drama", "imdb_rating": 8.0, "worldwide_gross": 98_410_061}
+    response = http.post("/movies", json={"title": "Crash", **facts})
+    assert response.status_code == 201
+    movie = response.json()
+    assert movie["title"] == "Crash"
+    assert movie["version"] == 1
+    assert movie == movie | facts
+    address = response.headers["location"]
+    assert address == f"/movies/{movie['id']}"
+    assert http.get(address).json() == movie
+    changed = http.put(address, json=movie | {"director": "Paul Haggis"})
+    assert changed.status_code == 200
+    assert changed.json() == movie | {"director": "Paul Haggis", "version": 2}
+    assert http.get(address).json() == changed.json()
+    deleted = http.delete(address)
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    problem(http.get(address), 404, "NOT_FOUND")
+
+
+def test_each_response_says_who_answered_and_how_long_it_took(http: httpx.Client) -> None:
+    """Both good and bad answers carry the process and the milliseconds."""
+    for response in (http.get("/movies"), http.get("/movies/999999999"), http.get("/nowhere")):
+        assert response.headers["served-by"].startswith("movies-api ")
+        assert response.headers["server-timing"].startswith("total;dur=")
+
+
+def test_a_change_from_a_stale_version_is_a_conflict(http: httpx.Client) -> None:
+    """Of two changes made from the same version, the second is refused and told the current version."""
+    movie = create(http)
+    assert http.put(f"/movies/{movie['id']}", json=movie | {"title": "first"}).status_code == 200
+    refused = http.put(f"/movies/{movie['id']}", json=movie | {"title": "second"})
+    assert problem(refused, 409, "ABORTED")["errors"] == [{"current_version": 2}]
+    assert http.get(f"/movies/{movie['id']}").json()["title"] == "first"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_a_film_that_is_not_there_is_404(http: httpx.Client, method: str) -> None:
+    """Each method on an id that does not exist says so."""
+    body = {"json": {"title": "Crash", "version": 1}} if method == "PUT" else {}
+    detail = problem(http.request(method, "/movies/999999999", **body), 404, "NOT_FOUND")["detail"]
+    assert "999999999" in detail
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "body.title"),
+        ({"title": None}, "body.title"),
+        ({"title": 1776}, "body.title"),
+        ({"title": " "}, "body.title"),
+        ({"title": "x" * 301}, "body.title"),
+        ({"title": "Crash", "released": "soon"}, "body.released"),
+        ({"title": "Crash", "imdb_rating": 11}, "body.imdb_rating"),
+    ],
+)
+def test_a_wrong_field_is_named(http: httpx.Client, body: dict[str, Any], field: str) -> None:
+    """A body that does not fit is 422, and each wrong field stands in the problem details."""
+    details = problem(http.post("/movies", json=body), 422, "INVALID_ARGUMENT")
+    assert [error["field"] for error in details["errors"]] == [field]
+
+
+def test_a_change_without_a_version_is_refused(http: httpx.Client) -> None:
+    """Who does not say which version the change was made from cannot overwrite what others did."""
+    details = problem(http.put("/movies/1", json={"title": "Crash"}), 422, "INVALID_ARGUMENT")
+    assert details["errors"][0]["field"] == "body.version"
+
+
+def test_a_body_that_is_no_json_is_400(http: httpx.Client) -> None:
+    """Malformed JSON is told apart from wrong values."""
+    headers = {"content-type": "application/json"}
+    problem(http.post("/movies", content="{", headers=headers), 400, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize("path", ["/movies/crash", "/movies/0", f"/movies/{2**63}"])
+def test_an_id_that_cannot_be_is_422(http: httpx.Client, path: str) -> None:
+    """An id is a positive number that fits the database."""
+    problem(http.get(path), 422, "INVALID_ARGUMENT")
+
+
+def test_unknown_addresses_and_methods_are_problems_too(http: httpx.Client) -> None:
+    """404 and 405 of the web framework look like all other errors."""
+    problem(http.get("/nowhere"), 404, "NOT_FOUND")
+    assert problem(http.patch("/movies/1"), 405, "METHOD_NOT_ALLOWED")
+
+
+def test_a_deadline_that_passes_is_504(http: httpx.Client) -> None:
+    """The caller's own deadline decides how long the call waits."""
+    movie = create(http)
+    response = http.get(f"/movies/{movie['id']}", headers={"Request-Timeout": "0.0001"})
+    problem(response, 504, "DEADLINE_EXCEEDED")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf", "301"])
+def test_a_deadline_that_makes_no_sense_is_422(http: httpx.Client, seconds: str) -> None:
+    """The header takes seconds above 0, at most 300."""
+    details = problem(http.get("/movies/1", headers={"Request-Timeout": seconds}), 422, "INVALID_ARGUMENT")
+    assert details["errors"][0]["field"] == "header.request-timeout"
+
+
+def test_the_read_model_follows_each_change(http: httpx.Client) -> None:
+    """A created film can be found, a changed one is found as it is now, a deleted one is gone."""
+    movie = create(http, title="Follow me")
+    assert eventually(lambda: listed(http, search="follow ME")) == [movie]
+    changed = http.put(f"/movies/{movie['id']}", json=movie | {"title": "Follow you"}).json()
+    assert eventually(lambda: listed(http, search="follow you")) == [changed]
+    assert http.delete(f"/movies/{movie['id']}").status_code == 204
+    eventually(lambda: listed(http, search="follow you") == [])
+
+
+def test_films_are_searched_filtered_sorted_and_paged(http: httpx.Client) -> None:
+    """Search looks at title and director; filters narrow; pages of one order join without gap or overlap."""
+    for n in range(5):
+        genre, director = ("Drama", "Ann Onym%us") if n % 2 else ("Comedy", "Bob")
+        create(
+            http, title=f"Paged {n}", genre=genre, director=director, released=f"200{n}-01-01", rating="PG"
+        )
+
+    def titles(**query: Any) -> list[str]:
+        return [movie["title"] for movie in listed(http, **query)]
+
+    assert eventually(lambda: len(titles(search="paged")) == 5)
+    assert titles(search="onym%") == ["Paged 1", "Paged 3"]
+    assert titles(search="paged", genre="Drama") == ["Paged 1", "Paged 3"]
+    assert titles(search="paged", year=2004) == ["Paged 4"]
+    assert titles(search="paged", rating="PG-13") == []
+    order = {"search": "paged", "sort": "released", "descending": True, "limit": 2}
+    pages = [titles(**order, offset=offset) for offset in (0, 2, 4, 6)]
+    assert pages == [["Paged 4", "Paged 3"], ["Paged 2", "Paged 1"], ["Paged 0"], []]
+    assert http.get("/movies", params=order).json()["total"] == 5
+
+
+@pytest.mark.parametrize(
+    "query", [{"limit": 0}, {"limit": 201}, {"offset": -1}, {"sort": "gross"}, {"year": 0}]
+)
+def test_a_list_that_makes_no_sense_is_422(http: httpx.Client, query: dict[str, Any]) -> None:
+    """Pages have 1 to 200 films, and only some columns sort."""
+    problem(http.get("/movies", params=query), 422, "INVALID_ARGUMENT")
+
+
+async def publish(connection_string: str, key: str, *events: MovieEvent) -> None:
+    """Announce something as the service would, in order."""
+    async with (
+        connect(connection_string) as connection,
+        EventBus(connection, topic=TOPIC, source="/tests") as bus,
+    ):
+        for event in events:
+            await bus.publish(event, key=key)
+
+
+def test_stale_and_repeated_events_change_nothing(site: Site, http: httpx.Client) -> None:
+    """An event that is older than the read model, or comes again, leaves it as it is, even after a delete."""
+    movie = create(http, title="Guarded")
+    changed = http.put(f"/movies/{movie['id']}", json=movie | {"title": "Guarded twice"}).json()
+    gone = create(http, title="Guarded and gone")
+    assert http.delete(f"/movies/{gone['id']}").status_code == 204
+    eventually(lambda: listed(http, search="Guarded") == [changed])
+    old = [MovieUpdated(movie=Movie(**facts)) for facts in (movie, changed, gone) for _ in range(2)]
+    last = Movie(**changed | {"id": 2**40, "title": "The event behind them all"})
+    anyio.run(publish, site.connection_string, "one", *old, MovieUpdated(movie=last))
+    assert eventually(lambda: listed(http, search=last.title))
+    assert listed(http, search="Guarded") == [changed]
+
+
+class Load:
+    """Callers that create, change and read films until they are told to stop."""
+
+    def __init__(self, url: str, callers: int = 8) -> None:
+        self.url, self.callers = url, callers
+        self.enough = threading.Event()
+        self.titles: list[str] = []
+        self.failed: list[str] = []
+
+    def one(self, caller: int) -> None:
+        with httpx.Client(base_url=self.url, timeout=60, headers={"Request-Timeout": "30"}) as http:
+            n = 0
+            while not self.enough.is_set():
+                title = f"Load {caller}.{(n := n + 1)}"
+                created = http.post("/movies", json={"title": title})
+                if created.status_code != 201:
+                    self.failed.append(f"POST: {created.status_code} {created.text}")
+                    continue
+                self.titles.append(title)
+                movie = created.json()
+                changed = http.put(f"/movies/{movie['id']}", json=movie | {"genre": "Load"})
+                read = http.get(f"/movies/{movie['id']}")
+                if (changed.status_code, read.status_code) != (200, 200) or read.json()["version"] != 2:
+                    self.failed.append(f"{changed.status_code} {changed.text} {read.status_code} {read.text}")
+
+    def goes_on(self) -> None:
+        """Wait until some more films were created."""
+        before = len(self.titles)
+        eventually(lambda: len(self.titles) > before + 50, within=60)
+
+    def __enter__(self) -> Load:
+        self.pool = ThreadPoolExecutor(self.callers)
+        self.running = [self.pool.submit(self.one, caller) for caller in range(self.callers)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.enough.set()
+        self.pool.shutdown()
+        for ended in self.running:
+            ended.result()
+
+
+def all_titles(http: httpx.Client, search: str) -> list[str]:
+    """The titles of all films the read model finds, however many pages they have."""
+    found: list[str] = []
+    while page := listed(http, search=search, limit=200, offset=len(found)):
+        found += [movie["title"] for movie in page]
+    return sorted(found)
+
+
+def test_a_killed_service_costs_no_call_and_does_nothing_twice() -> None:
+    """The service dies under load and comes back: each call gets its answer within its deadline, each film
+    exists once, and the read model ends up with all of them."""
+    with serving() as site, caller(site) as http:
+        with Load(site.url) as load:
+            load.goes_on()
+            for _ in range(2):
+                dead = site.kill("service")
+                site.role("service", other_than=dead)
+                load.goes_on()
+        assert load.failed == []
+        eventually(lambda: all_titles(http, "Load") == sorted(load.titles))
+        eventually(lambda: http.get("/movies?genre=Load").json()["total"] == len(load.titles))
+        assert f"movies service (process {dead}) ended" in "".join(site.said)
+
+
+def test_a_killed_event_handler_costs_no_event() -> None:
+    """The event handler dies under load and comes back: the read model ends up complete."""
+    with serving() as site, caller(site) as http:
+        with Load(site.url, callers=4) as load:
+            load.goes_on()
+            site.role("events", other_than=site.kill("events"))
+            load.goes_on()
+        assert load.failed == []
+        eventually(lambda: http.get("/movies?genre=Load").json()["total"] == len(load.titles), within=90)
+        assert all_titles(http, "Load") == sorted(load.titles)
+
+
+def test_a_killed_api_comes_back_on_its_port() -> None:
+    """Who serves HTTP is started again like every other process, at the same address."""
+    with serving() as site, caller(site) as http:
+        movie = create(http)
+        site.kill("api")
+
+        def read() -> bool:
+            try:
+                return http.get(f"/movies/{movie['id']}").json() == movie
+            except httpx.TransportError:
+                return False
+
+        assert eventually(read)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_ends_every_process(how: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM leave no process and no traceback behind."""
+    with serving() as site:
+        assert sorted(family(site.mark).values()) == ["api", "emulator", "events", "serve", "service"]
+        assert site.stop(how) == 0
+        assert family(site.mark) == {}
+        assert "Traceback" not in "".join(site.said)
+
+
+def test_nobody_survives_a_killed_supervisor() -> None:
+    """The processes notice when the one that started them is gone, even without a chance to tell them."""
+    with serving() as site:
+        site.process.kill()
+        eventually(lambda: family(site.mark) == {})
+
+
+def test_a_taken_port_is_said_before_anything_starts() -> None:
+    """The message names the port and the option; nothing runs."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = command("serve", "--port", str(port))
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said == f"movies: port {port} is taken; choose another one: --port {port + 1}\n"
+
+
+def test_databases_are_kept_where_the_user_wants_them(tmp_path: Path) -> None:
+    """With --data, a later run finds what an earlier one wrote."""
+    directory = str(tmp_path / "new" / "directory")
+    with serving("--data", directory) as site, caller(site) as http:
+        movie = create(http)
+        eventually(lambda: listed(http) == [movie])
+        site.stop()
+    with serving("--data", directory) as site, caller(site) as http:
+        assert listed(http) == [movie]
+        assert http.get(f"/movies/{movie['id']}").json() == movie
+
+
+def test_the_demo_tells_its_story_and_ends_well() -> None:
+    """It imports the catalogue, names rejected rows with their reasons, shows latencies, and exits 0."""
+    process = command("demo", "--verbose", COLUMNS="150")
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert "3169 films imported, 32 rows rejected" in said
+    assert "1776 is not text" in said
+    assert "2039-12-15 is in the future" in said
+    assert "p99" in said
+
+
+@pytest.mark.parametrize(
+    ("role", "module"), [("api", "fastapi"), ("service", "sqlalchemy"), ("demo", "rich")]
+)
+def test_what_is_not_installed_is_named(role: str, module: str) -> None:
+    """Without the extra, the message says what to install instead of showing a traceback."""
+    without = f"import runpy, sys; sys.modules[{module!r}] = None; sys.argv[1:] = [{role!r}]"
+    run = f"{without}; runpy.run_module('movies', run_name='__main__')"
+    ended = subprocess.run(
+        [sys.executable, "-c", run], cwd=EXAMPLES, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == f"{module} is not installed; the example needs: pip install 'sbrpc[examples]'\n"
