@@ -21,7 +21,7 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.amqp import AmqpMessageBodyType
 from pydantic import TypeAdapter, ValidationError
 
-from sbrpc.errors import DecodeError
+from .errors import DecodeError
 
 __all__ = ["AttributeValue", "CloudEvent", "body_of", "from_message", "to_message"]
 

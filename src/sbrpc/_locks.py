@@ -15,7 +15,9 @@ from typing import TypeVar
 
 import anyio
 
-__all__ = ["Lease", "LockLost", "holding", "lock_duration"]
+from ._sdk import LockLost
+
+__all__ = ["Lease", "holding", "lock_duration"]
 
 T = TypeVar("T")
 
@@ -28,10 +30,6 @@ _SHORTEST = 1.0
 # How long one renewal may take before it counts as failed. It is also how long finished work may have to
 # wait for a renewal that is on its way: the SDK does not like being cancelled in the middle of one.
 _RENEWAL_TIMEOUT = 10.0
-
-
-class LockLost(Exception):
-    """The lock is gone; whatever it protected may be in other hands. Stays inside the library."""
 
 
 def lock_duration(locked_until: datetime, now: datetime, enqueued_at: datetime | None = None) -> float:
@@ -66,6 +64,14 @@ class Lease:
         self.renew_at = min(now + self._pause, self.expires_at)
         self._pause *= 2
 
+    def at_most(self, duration: float) -> None:
+        """The lock turned out to be shorter than what was believed when it was taken."""
+        too_long = self.duration - duration
+        if too_long > 0:
+            self.duration = duration
+            self.expires_at -= too_long
+            self.renew_at -= too_long / 2
+
     def lost(self, now: float) -> bool:
         """True once nobody can rely on the lock any more."""
         return now >= self.expires_at
@@ -75,14 +81,12 @@ async def holding(
     lease: Lease,
     renew: Callable[[], Awaitable[object]],
     work: Callable[[], Awaitable[T]],
-    *,
-    fatal: tuple[type[Exception], ...],
     what: str,
 ) -> T:
     """Run `work` and renew the lock beside it.
 
-    `renew` raising one of `fatal` means that the lock is gone; after any other exception it is called again
-    until the lease ends. Cancelled from outside, the work is cancelled and nothing is renewed any more.
+    `renew` raising `LockLost` means just that; after any other exception it is called again until the lease
+    ends. Cancelled from outside, the work is cancelled and nothing is renewed any more.
 
     Raises:
         LockLost: the lock ended first; the work has been cancelled and has come to its end.
@@ -93,7 +97,7 @@ async def holding(
 
     async def renewing() -> None:
         nonlocal lost
-        await _renew_until_lost(lease, renew, fatal, what)
+        await _renew_until_lost(lease, renew, what)
         lost = True
         tasks.cancel_scope.cancel()
 
@@ -107,17 +111,12 @@ async def holding(
     if result:
         return result[0]
     if lost:
-        raise LockLost(what)
+        raise LockLost(f"{what}: the lock was lost while work was running under it")
     assert failure is not None
     raise failure
 
 
-async def _renew_until_lost(
-    lease: Lease,
-    renew: Callable[[], Awaitable[object]],
-    fatal: tuple[type[Exception], ...],
-    what: str,
-) -> None:
+async def _renew_until_lost(lease: Lease, renew: Callable[[], Awaitable[object]], what: str) -> None:
     while True:
         await anyio.sleep(max(0.0, lease.renew_at - monotonic()))
         started = monotonic()
@@ -127,7 +126,7 @@ async def _renew_until_lost(
         try:
             with anyio.fail_after(min(_RENEWAL_TIMEOUT, lease.expires_at - started), shield=True):
                 await renew()
-        except fatal as error:
+        except LockLost as error:
             _log.warning("the lock of %s is lost: %s", what, error)
             return
         except Exception as error:  # connection trouble, throttling: the lock itself may still be ours

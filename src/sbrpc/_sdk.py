@@ -18,7 +18,7 @@ import anyio
 from azure.core.exceptions import AzureError
 from azure.servicebus import exceptions as sdk
 from azure.servicebus.aio import ServiceBusClient
-from tenacity import RetryCallState, wait_exponential_jitter
+from tenacity import RetryCallState, wait_exponential, wait_random
 
 from .errors import AccessDenied, BusError, EntityNotFound
 
@@ -156,8 +156,8 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, LinkLost | Throttled | SessionHeld)
 
 
-_SOON = wait_exponential_jitter(initial=0.05, max=0.3, exp_base=2, jitter=0.1)
-_LATER = wait_exponential_jitter(initial=1, max=5, exp_base=2, jitter=1)
+_SOON = wait_exponential(multiplier=0.05, max=0.3) + wait_random(0, 0.1)
+_LATER = wait_exponential(multiplier=1, max=5) + wait_random(0, 1)
 
 
 def reconnecting(state: RetryCallState) -> float:

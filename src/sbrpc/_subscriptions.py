@@ -22,10 +22,11 @@ from tenacity import (
     wait_random,
 )
 
-from sbrpc._cloudevents import CloudEvent, from_message
-from sbrpc.errors import ContractError, DecodeError
-from sbrpc.event import Event, EventInfo, fencing_token
-from sbrpc.topology import CorrelationFilter, Rule
+from ._cloudevents import CloudEvent, from_message
+from .context import fencing_token
+from .errors import ContractError, DecodeError
+from .event import Event, EventInfo
+from .topology import CorrelationFilter, Rule
 
 __all__ = [
     "REPLAY_TO",

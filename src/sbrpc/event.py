@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from sbrpc._cloudevents import AttributeValue, CloudEvent
-from sbrpc.errors import ContractError, DecodeError
+from ._cloudevents import AttributeValue, CloudEvent
+from .errors import ContractError, DecodeError
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -177,13 +177,6 @@ class EventInfo:
     """Grows with every event of a key and with every delivery of it, and fits a signed 64-bit column. A
     database that keeps the greatest one seen can refuse a worker whose lock was lost and taken over."""
     extensions: Mapping[str, AttributeValue] = field(default_factory=lambda: _NO_EXTENSIONS)
-
-
-def fencing_token(sequence_number: int, delivery_count: int) -> int:
-    """The order of deliveries within a key as one number of 63 bits."""
-    # A partitioned entity keeps its partition in the upper 16 bits of the sequence number. A key stays in
-    # one partition, so they say nothing about order, and the room is needed for the delivery count.
-    return (sequence_number & 0xFFFF_FFFF_FFFF) << 15 | min(delivery_count, 0x7FFF)
 
 
 current_event: ContextVar[EventInfo | None] = ContextVar("sbrpc_current_event", default=None)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sbrpc.errors import ContractError, DecodeError
-from sbrpc.event import Event, EventInfo, envelope, fencing_token, key_of
+from sbrpc.event import Event, EventInfo, envelope, key_of
 
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 
@@ -219,11 +219,3 @@ def test_key_field_must_have_a_value() -> None:
 
     with pytest.raises(ValueError, match="must not be None"):
         key_of(Loose(), None)
-
-
-def test_fencing_token_orders_deliveries() -> None:
-    """Later events and later deliveries have greater tokens, in 63 bits, on partitioned entities too."""
-    partition = 5 << 48
-    tokens = [fencing_token(partition + n, count) for n in (1, 2, 2**48 - 1) for count in (0, 1, 10**6)]
-    assert tokens == sorted(set(tokens))
-    assert tokens[-1] < 2**63

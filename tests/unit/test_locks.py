@@ -8,13 +8,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from sbrpc._locks import Lease, LockLost, holding, lock_duration
+from sbrpc._locks import Lease, holding, lock_duration
+from sbrpc._sdk import LockLost
 
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
-
-
-class Gone(Exception):
-    pass
 
 
 @pytest.mark.parametrize(
@@ -42,6 +39,15 @@ def test_lease_renews_at_half_its_life() -> None:
     assert (lease.renew_at, lease.expires_at) == (161, 191)
 
 
+def test_lease_learns_that_the_lock_is_shorter() -> None:
+    """A shorter duration moves the end and the middle as if it had been known, a longer one nothing."""
+    lease = Lease(300, now=100)
+    lease.at_most(60)
+    assert (lease.renew_at, lease.expires_at) == (130, 160)
+    lease.at_most(90)
+    assert (lease.renew_at, lease.expires_at) == (130, 160)
+
+
 def test_failed_renewal_is_retried_until_the_end() -> None:
     """Pauses double, never go past the end, and the lock is lost there and not before."""
     lease, now, tries = Lease(64, now=0), 32.0, []
@@ -58,10 +64,7 @@ async def test_work_that_ends_returns_its_value() -> None:
     async def work() -> int:
         return 7
 
-    assert (
-        await holding(Lease(60, anyio.current_time()), anyio.lowlevel.checkpoint, work, fatal=(), what="x")
-        == 7
-    )
+    assert await holding(Lease(60, anyio.current_time()), anyio.lowlevel.checkpoint, work, "x") == 7
 
 
 async def test_exception_of_work_comes_out_unwrapped() -> None:
@@ -71,7 +74,7 @@ async def test_exception_of_work_comes_out_unwrapped() -> None:
         raise KeyError("k")
 
     with pytest.raises(KeyError):
-        await holding(Lease(60, anyio.current_time()), anyio.lowlevel.checkpoint, work, fatal=(), what="x")
+        await holding(Lease(60, anyio.current_time()), anyio.lowlevel.checkpoint, work, "x")
 
 
 async def test_lost_lock_cancels_work() -> None:
@@ -86,11 +89,11 @@ async def test_lost_lock_cancels_work() -> None:
             cancelled = True
 
     async def renew() -> None:
-        raise Gone
+        raise LockLost
 
     lease = Lease(60, anyio.current_time() - 30)  # due for renewal now
     with pytest.raises(LockLost):
-        await holding(lease, renew, work, fatal=(Gone,), what="x")
+        await holding(lease, renew, work, "x")
     assert cancelled
 
 
@@ -101,7 +104,7 @@ async def test_lease_that_ran_out_cancels_work_without_asking() -> None:
         pytest.fail("must not be renewed")
 
     with pytest.raises(LockLost):
-        await holding(Lease(60, anyio.current_time() - 60), renew, anyio.sleep_forever, fatal=(), what="x")
+        await holding(Lease(60, anyio.current_time() - 60), renew, anyio.sleep_forever, "x")
 
 
 async def test_passing_trouble_does_not_lose_the_lock() -> None:
@@ -117,7 +120,7 @@ async def test_passing_trouble_does_not_lose_the_lock() -> None:
         renewed.set()
 
     lease = Lease(0.2, anyio.current_time() - 0.1)
-    await holding(lease, renew, renewed.wait, fatal=(Gone,), what="x")
+    await holding(lease, renew, renewed.wait, "x")
     assert tries == 2
 
 
@@ -128,7 +131,6 @@ async def test_cancelling_from_outside_is_no_lost_lock() -> None:
             Lease(60, anyio.current_time()),
             anyio.lowlevel.checkpoint,
             anyio.sleep_forever,
-            fatal=(),
-            what="x",
+            "x",
         )
     assert scope.cancelled_caught

@@ -1,0 +1,243 @@
+"""The session pump: many ordering keys handled side by side, each of them strictly in order.
+
+Owns a number of slots. A slot takes the next session that has messages, handles them one after the other
+under the session's lock, and gives the session back when others want its place. Knows nothing of events or
+calls; what a message means is the handler's business.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timezone
+from functools import partial
+from time import monotonic
+
+import anyio
+import anyio.abc
+from azure.servicebus.aio import ServiceBusReceiver
+from tenacity import AsyncRetrying, retry_if_exception
+
+from ._locks import Lease, holding, lock_duration
+from ._receiving import Appetite, Delivery, Handle, Stopping
+from ._sdk import LockLost, close, is_transient, reconnecting, translated
+from .errors import BusError
+
+__all__ = ["ACCEPT_WAIT", "SessionPump", "gives_way"]
+
+_log = logging.getLogger("sbrpc.sessions")
+
+ACCEPT_WAIT = 60.0
+"""Seconds that Service Bus is asked to wait for a session with messages; receivers are made with it as
+`max_wait_time`. It answers at once when there is one, so a long wait costs nothing but the connection."""
+
+# A waiting slot costs a connection, and one is enough to learn that a session wants handling. The others
+# give up after this and rest until it gets one.
+_PATIENCE = 2.0
+
+# What opening a link takes at most, besides waiting for a session.
+_OPENING = 5.0
+
+# While a slot is free, no session with messages waits for one. Sessions without messages are kept then, as
+# taking one again costs a new connection; but not for good.
+_IDLE_AT_MOST = 30.0
+
+# While no slot is free, a session makes way after this long without a message.
+_IDLE = 0.2
+
+# How long a session is asked for its next message before its slot looks up again.
+_LOOK_UP = 1.0
+
+# While no slot is free, sessions may be starving behind those that never run dry. So they take turns.
+_TURN = 30.0
+
+# More than this is not taken ahead from one session: it bounds what one crash makes be delivered again.
+_AHEAD = 16
+
+
+def gives_way(*, free: int, idle: float, turn: float) -> bool:
+    """Whether a session is given back, with `free` slots without a session, `idle` seconds after its last
+    message and `turn` seconds after it was taken."""
+    if idle >= _IDLE_AT_MOST:
+        return True
+    return free == 0 and (idle >= _IDLE or turn >= _TURN)
+
+
+class SessionPump:
+    """Takes sessions with messages as they come, at most `sessions` at a time.
+
+    `connect` makes a receiver for the next available session, with `ACCEPT_WAIT`. `handle` gets messages of
+    one session, at most `size` of them where given; it is cancelled when the session's lock is lost, and what
+    it has not settled goes back to the session. `stop()` takes nothing more and lets `run()` return once what
+    is being handled is done; cancelling `run()` gives the rest back at once.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], ServiceBusReceiver],
+        handle: Handle,
+        *,
+        what: str,
+        sessions: int,
+        size: int | None = None,
+    ) -> None:
+        self._connect = connect
+        self._handle = handle
+        self._what = what
+        self._sessions = sessions
+        self._size = size
+        self._stopping = Stopping()
+        self._waiting = 0
+        self._resting: list[anyio.Event] = []
+        self._attached = False
+        self._closing: anyio.abc.TaskGroup | None = None
+        self.active = 0
+        """Sessions held now."""
+
+    def stop(self) -> None:
+        """Take no more sessions and no more messages."""
+        self._stopping.set()
+        self._wake(len(self._resting))
+
+    async def run(self) -> None:
+        """Pump until `stop()`.
+
+        Raises:
+            BusError: Service Bus refuses for good, found out on the first attempt. Later refusals are logged
+                and tried again, as whoever changed the entity may change it back.
+        """
+        failures: list[BusError] = []
+
+        async def slot() -> None:
+            try:
+                await self._slot()
+            except BusError as error:
+                failures.append(error)
+                slots.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as closing:
+            self._closing = closing
+            async with anyio.create_task_group() as slots:
+                for number in range(self._sessions):
+                    slots.start_soon(slot, name=f"session {number + 1} of {self._what}")
+        if failures:
+            raise failures[0]
+
+    # -- slots -----------------------------------------------------------------------------------------
+
+    async def _slot(self) -> None:
+        accepting = AsyncRetrying(
+            retry=retry_if_exception(self._is_worth_retrying),
+            wait=reconnecting,
+            sleep=self._stopping.sleep,
+            reraise=True,
+        )
+        while not self._stopping.is_set:
+            receiver: ServiceBusReceiver | None = await accepting.copy()(self._accept)
+            if receiver is not None:
+                self._wake(2)  # one to wait in its place, one in case there are many
+                await self._serve(receiver)
+            elif self._waiting:
+                awake = anyio.Event()
+                self._resting.append(awake)
+                await awake.wait()
+
+    def _wake(self, slots: int) -> None:
+        for awake in self._resting[:slots]:
+            awake.set()
+        del self._resting[:slots]
+
+    def _is_worth_retrying(self, error: BaseException) -> bool:
+        if not isinstance(error, BusError) or not (self._attached or is_transient(error)):
+            return False
+        _log.warning("taking a session of %s failed, trying again: %s", self._what, error)
+        return True
+
+    async def _accept(self) -> ServiceBusReceiver | None:
+        """A receiver that holds a session, or `None` when none had messages for a while."""
+        receiver = self._connect()
+        accepted = False
+        started = monotonic()
+        patience = _OPENING + (_PATIENCE if self._waiting else ACCEPT_WAIT)
+        self._waiting += 1
+        try:
+            with self._stopping.interrupts(), anyio.move_on_after(patience), translated(self._what):
+                await receiver.__aenter__()
+                accepted = self._attached = True
+        except BusError as error:
+            # An answer that took as long as the wait means that there is no session. One that came sooner
+            # is trouble, and asking again at once would be a busy loop.
+            if not is_transient(error) or monotonic() - started < ACCEPT_WAIT - 1:
+                raise
+            self._attached = True
+        finally:
+            self._waiting -= 1
+            if not accepted:
+                self._release(receiver)
+        return receiver if accepted else None
+
+    def _release(self, receiver: ServiceBusReceiver) -> None:
+        # The session is free as soon as the broker reads the detach, which the SDK sends first. Then it waits
+        # about a second for a task of its own, which is no reason to keep the slot.
+        assert self._closing is not None
+        self._closing.start_soon(close, receiver, self._what, name=f"close a session of {self._what}")
+
+    # -- one session -----------------------------------------------------------------------------------
+
+    async def _serve(self, receiver: ServiceBusReceiver) -> None:
+        self.active += 1
+        what = f"session {receiver.session.session_id!r} of {self._what}"
+        try:
+            await self._serve_until_released(receiver, what)
+        except LockLost as error:
+            _log.warning("%s", error)
+        except BusError as error:
+            _log.info("%s ended: %s", what, error)
+        except Exception:  # the handler's own failure; the messages come back, and the log has the reason
+            _log.exception("handling %s failed", what)
+            await self._stopping.sleep(1)
+        finally:
+            self.active -= 1
+            self._release(receiver)
+
+    async def _serve_until_released(self, receiver: ServiceBusReceiver, what: str) -> None:
+        session = receiver.session
+        began = last = monotonic()
+        lease = Lease(_duration(session.locked_until_utc), began)
+        appetite = Appetite(_AHEAD)
+        first = True
+
+        async def renew() -> None:
+            with translated(what):
+                await session.renew_lock()
+
+        while not self._stopping.is_set:
+            now = monotonic()
+            free = self._waiting + len(self._resting)
+            if gives_way(free=free, idle=now - last, turn=now - began):
+                return  # nothing is awaited until this slot is free, so no second session makes way for it
+            if now >= lease.renew_at:
+                await renew()
+                lease.renewed(now)
+            wait = max(0.05, min(_LOOK_UP if free else _IDLE, lease.renew_at - now))
+            count = self._size or appetite.ask(_AHEAD)
+            deliveries: list[Delivery] = []
+            with self._stopping.interrupts():
+                with translated(what):
+                    messages = await receiver.receive_messages(max_message_count=count, max_wait_time=wait)
+                deliveries = [Delivery(message, receiver, what, in_session=True) for message in messages]
+            redelivered = any(delivery.message.delivery_count for delivery in deliveries)
+            appetite.got(len(deliveries), monotonic() - now, redelivered=redelivered)
+            if not deliveries:
+                continue
+            if first:
+                first = False
+                newest = deliveries[-1].message.enqueued_time_utc
+                lease.at_most(_duration(session.locked_until_utc, newest))
+            await holding(lease, renew, partial(self._handle, deliveries, self._stopping.pause), what)
+            last = monotonic()
+
+
+def _duration(locked_until: datetime | None, enqueued_at: datetime | None = None) -> float:
+    now = datetime.now(timezone.utc)
+    return lock_duration(locked_until or now, now, enqueued_at)
