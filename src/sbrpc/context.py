@@ -102,7 +102,7 @@ class CallInfo:
     call_id: str
     """Unique per attempt; the same again when Service Bus delivers the message again."""
     deadline: Deadline = field(default_factory=Deadline.never)
-    metadata: Mapping[str, str] = NO_METADATA
+    metadata: Mapping[str, str] = field(default_factory=lambda: NO_METADATA)
     """What the caller sent along, as strings."""
     contract: str = ""
     delivery_count: int = 0

@@ -23,7 +23,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
 
 from ._codec import Codec, fingerprint
 from .errors import ContractError, RpcError
@@ -437,5 +437,5 @@ def _error_specs(where: str, kinds: Sequence[Any], scope: Mapping[str, Any]) -> 
             raise ContractError(f"{where}: {kind.__name__} has no code; derive it from one like NotFound")
         hints = typing.get_type_hints(kind, localns=dict(scope), include_extras=True)
         data = None if hints.get("data", Any) is Any else _codec(where, kind.__name__, hints["data"])
-        specs[kind.__name__] = ErrorSpec(cast("type[RpcError]", kind), data)
+        specs[kind.__name__] = ErrorSpec(kind, data)
     return MappingProxyType(specs)
