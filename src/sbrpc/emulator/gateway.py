@@ -340,7 +340,8 @@ class Gateway:
             if isinstance(event, amqp.Closed):
                 if event.error is not None:
                     who = peer.amqp.container_id or "(unopened)"
-                    log.info("connection %s ended: %s %s", who, event.error.condition, event.error.description)
+                    reason = (event.error.condition, event.error.description)
+                    log.info("connection %s ended: %s %s", who, *reason)
             elif isinstance(event, amqp.Attached):
                 self._attach(peer, event.link, now)
             elif (node := event.link.user) is None:

@@ -167,7 +167,9 @@ def test_a_comment_mark_inside_a_text_is_text() -> None:
 
 def test_unknown_keys_and_wider_values_are_warnings() -> None:
     """What the official emulator ignores or refuses, but Azure knows, is accepted and said."""
-    result = parse(config(Queues=[{"Name": "a", "Properties": {"RequireSession": True, "MaxDeliveryCount": 20}}]))
+    result = parse(
+        config(Queues=[{"Name": "a", "Properties": {"RequireSession": True, "MaxDeliveryCount": 20}}])
+    )
     first, second = result.warnings
     assert "RequireSession: nobody knows this key; did you mean 'RequiresSession'?" in first
     assert "MaxDeliveryCount: the official emulator takes 1 to 10 only" in second
