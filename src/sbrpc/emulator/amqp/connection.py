@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any
 
 from .codec import DecodeError, Symbol
-from .endpoint import Limits, Peer, SessionViolation, Violation
+from .endpoint import MAX_DESCRIPTION, Limits, Peer, SessionViolation, Violation
 from .events import Attached, Closed, Credited, Detached, Event, Opened, Received, Settled
 from .frames import (
     AMQP_FRAME,
@@ -248,7 +248,7 @@ class Connection(Peer):
         except Violation as error:
             self._end(Error(error.condition, error.description), events)
         except DecodeError as error:
-            self._end(Error("amqp:decode-error", str(error)), events)
+            self._end(Error("amqp:decode-error", str(error)[:MAX_DESCRIPTION]), events)
         if self._late:
             events += self._late
             self._late = []

@@ -7,16 +7,14 @@ of violation. It knows no performative's meaning.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .composites import Composite
 from .frames import frame
-from .performatives import Composite
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["Limits", "Peer", "SessionViolation", "Violation"]
+__all__ = ["MAX_DESCRIPTION", "Limits", "Peer", "SessionViolation", "Violation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +37,17 @@ class Limits:
     outgoing_window: int = 65536
 
 
+MAX_DESCRIPTION = 300
+
+
 class Violation(Exception):
     """The peer broke the protocol: its connection is closed with this error."""
 
     def __init__(self, condition: str, description: str) -> None:
         super().__init__(condition, description)
         self.condition = condition
-        self.description = description
+        # It may quote the peer; the frame that tells it must stay small.
+        self.description = description[:MAX_DESCRIPTION]
 
 
 class SessionViolation(Violation):

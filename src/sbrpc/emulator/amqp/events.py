@@ -9,12 +9,10 @@ of these frames: `link.credit` is the latest, and a link may have been detached 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Union
 
-if TYPE_CHECKING:
-    from .endpoint import Peer
-    from .link import Link
-    from .performatives import Error, Outcome
+from .endpoint import Peer
+from .link import Link
+from .performatives import Error, Outcome
 
 __all__ = ["Attached", "Closed", "Credited", "Detached", "Event", "Opened", "Received", "Settled"]
 
@@ -89,4 +87,4 @@ class Closed:
     error: Error | None
 
 
-Event = Union[Opened, Attached, Received, Credited, Settled, Detached, Closed]  # noqa: UP007 - needed at run time
+Event = Opened | Attached | Received | Credited | Settled | Detached | Closed

@@ -12,7 +12,8 @@ from struct import error as StructError
 from typing import Any
 
 from .codec import DecodeError, decode_at
-from .performatives import ACCEPTED, descriptor_code
+from .composites import descriptor_of
+from .performatives import ACCEPTED
 
 __all__ = [
     "AMQP_FRAME",
@@ -64,7 +65,7 @@ def performative_at(body: bytes) -> tuple[int, int]:
     if body[:1] != b"\x00":
         raise DecodeError("the frame does not begin with a performative")
     descriptor, position = decode_at(body, 1)
-    code = descriptor_code(descriptor)
+    code = descriptor_of(descriptor)
     if code is None:
         raise DecodeError(f"{descriptor!r} is no performative")
     return code, position
@@ -183,6 +184,8 @@ def transfer_layout(
     """How the transfer frames of one link begin: a function (payload size, delivery id, tag) -> bytes, and
     the number of those bytes. The payload follows them.
     """
+    if tag_size > 32:
+        raise ValueError(f"a delivery tag has at most 32 bytes, not {tag_size}")
     middle = b"\x43" if message_format == 0 else b"\x70" + _pack_u32(message_format)
     tail = middle + (b"\x41" if settled else b"\x42") + (b"\x41" if more else b"\x42") + b"\x40" * 5
     fields_size = 5 + 5 + 2 + tag_size + len(tail)

@@ -12,7 +12,6 @@ from typing import Any
 
 from .channel import Channel
 from .endpoint import Violation
-from .events import Event, Received
 from .frames import MASK, transfer_layout
 from .performatives import RECEIVER, SENDER, Attach, Detach, Error, Outcome, Source, Target
 
@@ -36,6 +35,14 @@ _NEXT: dict[LinkState, set[LinkState]] = {
     LinkState.DETACHING: {LinkState.DETACHED},
     LinkState.DETACHED: set(),
 }
+
+
+Delivery = tuple[int, bytes, int, bool]
+"""A whole delivery: its id, payload, message format, and whether its sender has settled it."""
+
+
+def _aborted(fields: list[Any]) -> bool:
+    return len(fields) > 9 and fields[9] is True
 
 
 class Link:
@@ -180,7 +187,7 @@ class Link:
 
     def grant(self, credit: int) -> None:
         """Let the peer send that many deliveries from now on."""
-        if self.state is LinkState.ATTACHED:
+        if self.state is LinkState.ATTACHED and not self.role_is_sender:
             self.credit = credit
             self._send_flow()
 
@@ -189,8 +196,8 @@ class Link:
         if self.state is LinkState.ATTACHED:
             self.session.answer(delivery_id, state if isinstance(state, bytes) else state.encode())
 
-    def receive(self, fields: list[Any], payload: bytes, events: list[Event]) -> None:
-        """Take a transfer frame with at least six fields."""
+    def receive(self, fields: list[Any], payload: bytes) -> Delivery | None:
+        """Take a transfer frame of at least six fields; gives a delivery once it is whole."""
         if self.role_is_sender:
             raise Violation(
                 "amqp:not-allowed", f"a transfer came on link {self.name!r}, on which the server sends"
@@ -209,23 +216,16 @@ class Link:
                 )
             self.delivery_count = (self.delivery_count + 1) & MASK
             self.credit -= 1
-            if (
-                fields[5] is not True
-                and len(payload) <= self.max_message_size
-                and (len(fields) < 10 or fields[9] is not True)
-            ):
-                events.append(Received(self, delivery_id, payload, message_format, fields[4] is True))
-            else:
-                self._partial = []
-                self._partial_size = 0
-                self._partial_head = (delivery_id, message_format, fields[4] is True)
-                self._continue(fields, payload, events)
             if self.credit < (self.auto_credit + 1) >> 1 and self.auto_credit:
                 self.grant(self.auto_credit)
-        else:
-            self._continue(fields, payload, events)
+            settled = fields[4] is True
+            if fields[5] is not True and len(payload) <= self.max_message_size and not _aborted(fields):
+                return delivery_id, payload, message_format, settled
+            self._partial = []
+            self._partial_head = (delivery_id, message_format, settled)
+        return self._continue(fields, payload)
 
-    def _continue(self, fields: list[Any], payload: bytes, events: list[Event]) -> None:
+    def _continue(self, fields: list[Any], payload: bytes) -> Delivery | None:
         """A frame of a delivery that takes several, or that is aborted or too large."""
         delivery_id, message_format, settled = self._partial_head
         if fields[1] is not None and fields[1] != delivery_id:
@@ -234,9 +234,9 @@ class Link:
             )
         partial = self._partial
         assert partial is not None
-        if len(fields) > 9 and fields[9] is True:
+        if _aborted(fields):
             self._drop_partial()
-            return
+            return None
         partial.append(payload)
         self._partial_size += len(payload)
         self.connection.partial_size += len(payload)
@@ -246,10 +246,11 @@ class Link:
             raise Violation(
                 "amqp:resource-limit-exceeded", "too much of incomplete deliveries on one connection"
             )
-        if fields[5] is not True:
-            whole = b"".join(partial)
-            self._drop_partial()
-            events.append(Received(self, delivery_id, whole, message_format, settled or fields[4] is True))
+        if fields[5] is True:
+            return None
+        whole = b"".join(partial)
+        self._drop_partial()
+        return delivery_id, whole, message_format, settled or fields[4] is True
 
     def _drop_partial(self) -> None:
         self.connection.partial_size -= self._partial_size

@@ -7,25 +7,26 @@ no connection state: whether a performative is legal is not its business.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from reprlib import repr as shown
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any
 
-from .codec import (
-    NULL,
-    Array,
-    DecodeError,
-    Described,
-    Symbol,
-    Timestamp,
-    UByte,
-    ULong,
-    UShort,
-    encode,
-    encode_fields,
+from .codec import Symbol, encode, encode_fields
+from .composites import (
+    ANY,
+    BINARY,
+    BOOLEAN,
+    MAP,
+    STRING,
+    SYMBOL,
+    SYMBOLS,
+    UBYTE,
+    UINT,
+    ULONG,
+    USHORT,
+    Composite,
+    must,
+    one_of,
 )
-from .codec import encode_uint as _encode_uint
 
 __all__ = [
     # connection, session, link
@@ -57,176 +58,14 @@ __all__ = [
     "Released",
     "ACCEPTED",
     "RELEASED",
-    # kinds of fields, for composites elsewhere
-    "ANY",
-    "BINARY",
-    "BOOLEAN",
-    "STRING",
-    "SYMBOL",
-    "TIMESTAMP",
-    "UBYTE",
-    "UINT",
     # roles
     "RECEIVER",
     "SENDER",
     "by_code",
-    "descriptor_code",
 ]
 
 SENDER = False
 RECEIVER = True
-
-C = TypeVar("C", bound="Composite")
-
-
-class Kind(NamedTuple):
-    """What may stand in a field: `check` raises DecodeError or returns the value, `encode` makes bytes."""
-
-    check: Callable[[Any], Any]
-    encode: Callable[[Any], bytes]
-    mandatory: bool = False
-
-
-class Composite:
-    """A described list. Subclasses are frozen dataclasses whose fields stand in the order of `KINDS`."""
-
-    __slots__ = ()
-
-    CODE: ClassVar[int]
-    NAME: ClassVar[str]
-    KINDS: ClassVar[tuple[Kind, ...]]
-
-    def encode(self) -> bytes:
-        """The descriptor and all fields."""
-        parts = []
-        names: tuple[str, ...] = self.__slots__
-        for kind, name in zip(self.KINDS, names, strict=True):
-            value = getattr(self, name)
-            parts.append(NULL if value is None else kind.encode(value))
-        return b"\x00\x53" + bytes((self.CODE,)) + encode_fields(parts)
-
-    @classmethod
-    def of(cls: type[C], values: list[Any]) -> C:
-        """An instance from decoded values; DecodeError says which field is wrong."""
-        kinds = cls.KINDS
-        if len(values) > len(kinds):
-            raise DecodeError(f"{cls.NAME} has {len(kinds)} fields, not {len(values)}")
-        checked = []
-        for index, kind in enumerate(kinds):
-            value = values[index] if index < len(values) else None
-            if value is not None:
-                try:
-                    value = kind.check(value)
-                except DecodeError as error:
-                    raise DecodeError(f"{cls.NAME}, {cls.__slots__[index]}: {error}") from None
-            elif kind.mandatory:
-                raise DecodeError(f"{cls.NAME}, {cls.__slots__[index]}: the field is mandatory")
-            checked.append(value)
-        return cls(*checked)
-
-
-def descriptor_code(descriptor: Any) -> int | None:
-    """The numeric code of a descriptor that is a ulong or one of the standard's symbols, else None."""
-    if isinstance(descriptor, ULong):
-        return int(descriptor)
-    return _CODES.get(descriptor) if isinstance(descriptor, Symbol) else None
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Kinds of fields. Integers are accepted in any integer type that holds the value: some clients are careless.
-
-
-def _integer(limit: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= limit:
-            return int(value)
-        raise DecodeError(f"{shown(value)} is no integer between 0 and {limit}")
-
-    return check
-
-
-def _timestamp(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int(value)
-    raise DecodeError(f"{shown(value)} is no timestamp")
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise DecodeError(f"{shown(value)} is no boolean")
-
-
-def _string(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    raise DecodeError(f"{shown(value)} is no string")
-
-
-def _binary(value: Any) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    raise DecodeError(f"{shown(value)} is no binary")
-
-
-def _map(value: Any) -> dict[Any, Any]:
-    if isinstance(value, dict):
-        return value
-    raise DecodeError(f"{shown(value)} is no map")
-
-
-def _anything(value: Any) -> Any:
-    return value
-
-
-def _symbols(value: Any) -> tuple[Symbol, ...]:
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise DecodeError(f"{shown(value)} is neither a symbol nor an array of symbols")
-    return tuple(Symbol(item) for item in items)
-
-
-def _encode_symbols(value: tuple[str, ...]) -> bytes:
-    return encode(Array(Symbol, value))
-
-
-def _encode_composite(value: Composite) -> bytes:
-    return value.encode()
-
-
-def _one_of(*kinds: type[Composite]) -> Kind:
-    by_code = {kind.CODE: kind for kind in kinds}
-    names = " or ".join(kind.NAME for kind in kinds)
-
-    def check(value: Any) -> Composite:
-        if isinstance(value, kinds):
-            return value
-        if isinstance(value, Described) and isinstance(value.value, list):
-            kind = by_code.get(descriptor_code(value.descriptor) or -1)
-            if kind is not None:
-                return kind.of(value.value)
-        raise DecodeError(f"{shown(value)} is no {names}")
-
-    return Kind(check, _encode_composite)
-
-
-BOOLEAN = Kind(_boolean, encode)
-UBYTE = Kind(_integer(0xFF), lambda value: encode(UByte(value)))
-USHORT = Kind(_integer(0xFFFF), lambda value: encode(UShort(value)))
-UINT = Kind(_integer(0xFFFFFFFF), _encode_uint)
-ULONG = Kind(_integer(0xFFFFFFFFFFFFFFFF), lambda value: encode(ULong(value)))
-STRING = Kind(_string, lambda value: encode(str(value)))
-SYMBOL = Kind(_string, lambda value: encode(Symbol(value)))
-SYMBOLS = Kind(_symbols, _encode_symbols)
-BINARY = Kind(_binary, encode)
-MAP = Kind(_map, encode)
-ANY = Kind(_anything, encode)
-TIMESTAMP = Kind(_timestamp, lambda value: encode(Timestamp(value)))
-
-
-def _must(kind: Kind) -> Kind:
-    return kind._replace(mandatory=True)
-
 
 # ---------------------------------------------------------------------------------------------------------
 # Errors, terminus
@@ -242,10 +81,10 @@ class Error(Composite):
 
     CODE = 0x1D
     NAME = "amqp:error:list"
-    KINDS = (_must(SYMBOL), STRING, MAP)
+    KINDS = (must(SYMBOL), STRING, MAP)
 
 
-ERROR = _one_of(Error)
+ERROR = one_of(Error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +155,7 @@ class Received(Composite):
 
     CODE = 0x23
     NAME = "amqp:received:list"
-    KINDS = (_must(UINT), _must(ULONG))
+    KINDS = (must(UINT), must(ULONG))
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +219,7 @@ class Modified(Outcome):
 
 ACCEPTED = Accepted()
 RELEASED = Released()
-STATE = _one_of(Accepted, Rejected, Released, Modified, Received)
+STATE = one_of(Accepted, Rejected, Released, Modified, Received)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -404,7 +243,7 @@ class Open(Composite):
 
     CODE = 0x10
     NAME = "amqp:open:list"
-    KINDS = (_must(STRING), STRING, UINT, USHORT, UINT, SYMBOLS, SYMBOLS, SYMBOLS, SYMBOLS, MAP)
+    KINDS = (must(STRING), STRING, UINT, USHORT, UINT, SYMBOLS, SYMBOLS, SYMBOLS, SYMBOLS, MAP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +261,7 @@ class Begin(Composite):
 
     CODE = 0x11
     NAME = "amqp:begin:list"
-    KINDS = (USHORT, _must(UINT), _must(UINT), _must(UINT), UINT, SYMBOLS, SYMBOLS, MAP)
+    KINDS = (USHORT, must(UINT), must(UINT), must(UINT), UINT, SYMBOLS, SYMBOLS, MAP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,13 +286,13 @@ class Attach(Composite):
     CODE = 0x12
     NAME = "amqp:attach:list"
     KINDS = (
-        _must(STRING),
-        _must(UINT),
-        _must(BOOLEAN),
+        must(STRING),
+        must(UINT),
+        must(BOOLEAN),
         UBYTE,
         UBYTE,
-        _one_of(Source),
-        _one_of(Target, Coordinator),
+        one_of(Source),
+        one_of(Target, Coordinator),
         MAP,
         BOOLEAN,
         UINT,
@@ -482,7 +321,7 @@ class Flow(Composite):
 
     CODE = 0x13
     NAME = "amqp:flow:list"
-    KINDS = (UINT, _must(UINT), _must(UINT), _must(UINT), UINT, UINT, UINT, UINT, BOOLEAN, BOOLEAN, MAP)
+    KINDS = (UINT, must(UINT), must(UINT), must(UINT), UINT, UINT, UINT, UINT, BOOLEAN, BOOLEAN, MAP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,7 +343,7 @@ class Transfer(Composite):
     CODE = 0x14
     NAME = "amqp:transfer:list"
     KINDS = (
-        _must(UINT),
+        must(UINT),
         UINT,
         BINARY,
         UINT,
@@ -531,7 +370,7 @@ class Disposition(Composite):
 
     CODE = 0x15
     NAME = "amqp:disposition:list"
-    KINDS = (_must(BOOLEAN), _must(UINT), UINT, BOOLEAN, STATE, BOOLEAN)
+    KINDS = (must(BOOLEAN), must(UINT), UINT, BOOLEAN, STATE, BOOLEAN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -544,7 +383,7 @@ class Detach(Composite):
 
     CODE = 0x16
     NAME = "amqp:detach:list"
-    KINDS = (_must(UINT), BOOLEAN, ERROR)
+    KINDS = (must(UINT), BOOLEAN, ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -581,7 +420,7 @@ class SaslMechanisms(Composite):
 
     CODE = 0x40
     NAME = "amqp:sasl-mechanisms:list"
-    KINDS = (_must(SYMBOLS),)
+    KINDS = (must(SYMBOLS),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -594,7 +433,7 @@ class SaslInit(Composite):
 
     CODE = 0x41
     NAME = "amqp:sasl-init:list"
-    KINDS = (_must(SYMBOL), BINARY, STRING)
+    KINDS = (must(SYMBOL), BINARY, STRING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -606,7 +445,7 @@ class SaslOutcome(Composite):
 
     CODE = 0x44
     NAME = "amqp:sasl-outcome:list"
-    KINDS = (_must(UBYTE), BINARY)
+    KINDS = (must(UBYTE), BINARY)
 
 
 _ALL: tuple[type[Composite], ...] = (
@@ -614,7 +453,6 @@ _ALL: tuple[type[Composite], ...] = (
     *(SaslMechanisms, SaslInit, SaslOutcome),
     *(Error, Source, Target, Coordinator, Accepted, Rejected, Released, Modified, Received),
 )
-_CODES: dict[str, int] = {kind.NAME: kind.CODE for kind in _ALL}
 _KINDS: dict[int, type[Composite]] = {kind.CODE: kind for kind in _ALL}
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .codec import DecodeError, ULong, decode_at, encode, skip
+from .composites import ANY, BINARY, BOOLEAN, STRING, SYMBOL, TIMESTAMP, UBYTE, UINT, Composite
 from .frames import read_fields
-from .performatives import ANY, BINARY, BOOLEAN, STRING, SYMBOL, TIMESTAMP, UBYTE, UINT, Composite
 
 __all__ = [
     "BATCH_FORMAT",

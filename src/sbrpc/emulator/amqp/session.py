@@ -10,7 +10,7 @@ from typing import Any
 
 from .channel import Channel
 from .endpoint import Peer, SessionViolation, Violation
-from .events import Attached, Credited, Detached, Event, Settled
+from .events import Attached, Credited, Detached, Event, Received, Settled
 from .frames import MASK, serial_less
 from .link import Link, LinkState, MessageTooLarge
 from .performatives import (
@@ -24,7 +24,6 @@ from .performatives import (
     Error,
     Flow,
     Outcome,
-    Received,
 )
 
 __all__ = ["Session"]
@@ -87,10 +86,13 @@ class Session(Channel):
             self._straggler(handle)
         elif link.state is not LinkState.DETACHING:
             try:
-                link.receive(fields, payload, events)
+                delivery = link.receive(fields, payload)
             except MessageTooLarge as error:
                 link.detach(error.condition, error.description)
                 events.append(Detached(link, True, Error(error.condition, error.description)))
+            else:
+                if delivery is not None:
+                    events.append(Received(link, *delivery))
 
     def on_disposition(self, fields: list[Any], events: list[Event]) -> None:
         """The peer tells outcomes. Those of its own deliveries mean nothing: we settle them at once."""
@@ -107,7 +109,7 @@ class Session(Channel):
             first, settled = told.first, told.settled is True
             last = first if told.last is None else told.last
             # `received` only tells how much has arrived.
-            state = None if isinstance(told.state, Received) else told.state
+            state = told.state if isinstance(told.state, Outcome) else None
             if state is None and not settled:
                 return
         if first == last:
