@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 __all__ = [
@@ -27,7 +28,11 @@ __all__ = [
 # characters, a subscription or rule name at most 50 (azure-docs, Service Bus quotas).
 _NAME = re.compile(r"[A-Za-z0-9]([\w\-./~]*[A-Za-z0-9_])?", re.ASCII)
 
-PropertyValue = str | int | float | bool | bytes | None
+PropertyValue = str | int | float | bool | bytes | datetime | timedelta | None
+
+
+def _nothing() -> Mapping[str, PropertyValue]:
+    return MappingProxyType({})
 
 
 def _check_name(kind: str, name: str, longest: int) -> None:
@@ -59,6 +64,8 @@ class SqlFilter:
     """Matches messages for which a SQL-92 like predicate over their properties is true."""
 
     expression: str
+    parameters: Mapping[str, PropertyValue] = field(default_factory=_nothing, hash=False)
+    """Values of the @names in the expression."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class CorrelationFilter:
     reply_to_session_id: str | None = None
     session_id: str | None = None
     to: str | None = None
-    properties: Mapping[str, PropertyValue] = field(default_factory=lambda: MappingProxyType({}))
+    properties: Mapping[str, PropertyValue] = field(default_factory=_nothing, hash=False)
 
 
 Filter = TrueFilter | FalseFilter | SqlFilter | CorrelationFilter
@@ -86,6 +93,8 @@ class Rule:
     name: str
     filter: Filter = TrueFilter()
     action: str | None = None
+    action_parameters: Mapping[str, PropertyValue] = field(default_factory=_nothing, hash=False)
+    """Values of the @names in the action."""
 
     def __post_init__(self) -> None:
         if self.name != "$Default":

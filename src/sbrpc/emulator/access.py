@@ -81,12 +81,17 @@ class Access:
 
     def __init__(self, keys: Iterable[AccessKey] = ()) -> None:
         self.keys = tuple(keys)
-        self._by_name = {key.name: [k for k in self.keys if k.name == key.name] for key in self.keys}
+        self.enforced = bool(self.keys)
+        """Whether tokens are checked at all: it is decided once, by whether there are keys from the start."""
 
-    @property
-    def enforced(self) -> bool:
-        """Whether tokens are checked at all."""
-        return bool(self.keys)
+    def keys_of(self, entity: str) -> list[AccessKey]:
+        """The keys that belong to one entity alone."""
+        return [key for key in self.keys if key.entity is not None and key.entity.lower() == entity.lower()]
+
+    def replace(self, entity: str, keys: Iterable[AccessKey]) -> None:
+        """Give an entity new keys in place of those it had."""
+        old = self.keys_of(entity)
+        self.keys = (*(key for key in self.keys if key not in old), *keys)
 
     def authenticate(self, claims: dict[str, Claim], audience: str, token: str, now: float) -> None:
         """Check a token and remember what it allows in `claims`; raises `BrokerError` (unauthorized)."""
@@ -110,7 +115,7 @@ class Access:
                 UNAUTHORIZED, "MalformedToken: a SharedAccessSignature with sr, sig, se and skn is expected."
             )
         name = unquote(fields["skn"])
-        for key in self._by_name.get(name, ()):
+        for key in (key for key in self.keys if key.name == name):
             expected = signature(key.key, fields["sr"], fields["se"])
             if hmac.compare_digest(expected.encode(), unquote(fields["sig"]).encode()):
                 break

@@ -23,7 +23,7 @@ from sbrpc.emulator.broker.rules import (
     compile_action,
     compile_filter,
 )
-from sbrpc.topology import Rule, Subscription, Topic, TrueFilter
+from sbrpc.topology import Rule, SqlFilter, Subscription, Topic, TrueFilter
 
 __all__ = ["SubscriptionEntity", "TopicEntity"]
 
@@ -100,8 +100,11 @@ class _CompiledRule:
         self.rule = rule
         self.created_at = now
         try:
-            self.filter: CompiledFilter = compile_filter(rule.filter)
-            self.action: CompiledAction | None = compile_action(rule.action) if rule.action else None
+            values = rule.filter.parameters if isinstance(rule.filter, SqlFilter) else None
+            self.filter: CompiledFilter = compile_filter(rule.filter, parameters=values)
+            self.action: CompiledAction | None = None
+            if rule.action:
+                self.action = compile_action(rule.action, parameters=rule.action_parameters)
         except SqlError as error:
             raise errors.argument(f"Rule '{rule.name}': {error}") from error
 
