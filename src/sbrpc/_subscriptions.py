@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -39,7 +39,6 @@ __all__ = [
     "Interrupted",
     "Job",
     "Keep",
-    "Lost",
     "Outcome",
     "Settlement",
     "Subscribed",
@@ -47,6 +46,7 @@ __all__ = [
     "UnknownPolicy",
     "decide",
     "default_retry",
+    "groups",
     "resolve",
     "rules_for",
 ]
@@ -296,6 +296,26 @@ def _info_of(event: CloudEvent, message: ServiceBusReceivedMessage) -> EventInfo
     )
 
 
+def groups(resolved: Sequence[Job | Unhandled | Failed]) -> Iterator[slice]:
+    """Which of these are handled at once: neighbours of one batch handler, as many as it takes.
+
+    Only neighbours, so that the order stays what it is.
+    """
+    first = 0
+    while first < len(resolved):
+        head = resolved[first]
+        most = (head.handler.batch or 1) if isinstance(head, Job) else 1
+        last = first + 1
+        while last < len(resolved) and last - first < most and _same_handler(head, resolved[last]):
+            last += 1
+        yield slice(first, last)
+        first = last
+
+
+def _same_handler(one: object, other: object) -> bool:
+    return isinstance(one, Job) and isinstance(other, Job) and one.handler is other.handler
+
+
 # -- settlement ----------------------------------------------------------------------------------------
 
 
@@ -317,12 +337,7 @@ class Interrupted:
     """The process stops before the event is done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The lock was lost; the event is somebody else's now."""
-
-
-Outcome = Handled | Failed | Unhandled | Interrupted | Lost
+Outcome = Handled | Failed | Unhandled | Interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,13 +360,13 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Not settled: without the lock it cannot be, and Service Bus delivers it again by itself."""
+    """Not settled: it goes back with its session, in its place and without being counted."""
 
 
 Settlement = Complete | Abandon | DeadLetter | Keep
 
 
-def decide(outcome: Outcome, unknown: UnknownPolicy) -> Settlement:
+def decide(outcome: Outcome, unknown: UnknownPolicy, *, in_session: bool) -> Settlement:
     """How a message is settled after what happened to it."""
     match outcome:
         case Handled():
@@ -365,9 +380,7 @@ def decide(outcome: Outcome, unknown: UnknownPolicy) -> Settlement:
         case Unhandled(type):
             return DeadLetter("UnknownEventType", f"no handler of this subscription takes {type!r} events")
         case Interrupted():
-            return Abandon()
-        case Lost():
-            return Keep()
+            return Keep() if in_session else Abandon()
 
 
 def _exception_name(error: Exception) -> str:

@@ -265,6 +265,25 @@ def test_message_that_is_no_event_is_a_decode_error(message: ServiceBusReceivedM
         resolve(message, subscribed(Handler(handle, (Created,))).routes())
 
 
+def test_batches_are_neighbours_of_one_handler() -> None:
+    """A batch ends where another handler or a bad message comes, and where it is full."""
+    one, many = Handler(handle, (Created,)), Handler(handle, (Deleted,), batch=2)
+    info = resolve(received(created()), subscribed(one).routes())
+    assert isinstance(info, Job)
+    single, part = Job(Deleted(), info.info, one), Job(Deleted(), info.info, many)
+    resolved = [part, part, part, single, single, part, Unhandled("x"), part, part, subs.Failed(ValueError())]
+    assert [(g.start, g.stop) for g in subs.groups(resolved)] == [
+        (0, 2),
+        (2, 3),
+        (3, 4),
+        (4, 5),
+        (5, 6),
+        (6, 7),
+        (7, 9),
+        (9, 10),
+    ]
+
+
 # -- settlement ----------------------------------------------------------------------------------------
 
 
@@ -284,7 +303,6 @@ class Stale(Exception):
             subs.DeadLetter("UnknownEventType", "no handler of this subscription takes 'x' events"),
         ),
         (subs.Interrupted(), "complete", subs.Abandon()),
-        (subs.Lost(), "complete", subs.Keep()),
         (
             subs.Failed(ValueError("bad year"), 5),
             "complete",
@@ -302,12 +320,19 @@ class Stale(Exception):
 )
 def test_decision_table(outcome: subs.Outcome, unknown: Any, expected: subs.Settlement) -> None:
     """Each outcome is settled in exactly one way."""
-    assert decide(outcome, unknown) == expected
+    assert decide(outcome, unknown, in_session=False) == expected
+    if not isinstance(outcome, subs.Interrupted):
+        assert decide(outcome, unknown, in_session=True) == expected
+
+
+def test_interrupted_event_stays_in_its_session() -> None:
+    """In a session nothing is given back one by one: the whole session is, in order and uncounted."""
+    assert decide(subs.Interrupted(), "complete", in_session=True) == subs.Keep()
 
 
 def test_dead_letter_texts_are_bounded() -> None:
     """A huge exception text does not make a header that Service Bus refuses."""
-    settlement = decide(subs.Failed(ValueError("x" * 100_000), 12), "complete")
+    settlement = decide(subs.Failed(ValueError("x" * 100_000), 12), "complete", in_session=False)
     assert isinstance(settlement, subs.DeadLetter)
     assert len(settlement.description) == 2048
     assert settlement.description.endswith("(after 12 attempts)")

@@ -1,0 +1,187 @@
+"""Runs the handlers of one subscription and settles what they were given.
+
+Between the pumps, which know messages and locks, and `_subscriptions`, which decides. Owns the attempts on an
+event and the counters. Opens no link and publishes nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import anyio
+import anyio.to_thread
+from tenacity import retry_all, retry_if_exception_type
+
+from ._receiving import Delivery, Pause, Stopped
+from ._subscriptions import (
+    Abandon,
+    Complete,
+    DeadLetter,
+    Failed,
+    Handled,
+    Handler,
+    Interrupted,
+    Job,
+    Keep,
+    Outcome,
+    Subscribed,
+    Unhandled,
+    decide,
+    groups,
+    resolve,
+)
+from .errors import DecodeError
+from .event import current_event
+
+__all__ = ["Handling", "attempt"]
+
+_log = logging.getLogger("sbrpc.events")
+
+
+class Handling:
+    """What the pumps call: decodes, routes, runs and settles the messages of one subscription."""
+
+    def __init__(self, subscription: Subscribed, counts: Counter[str], *, in_session: bool) -> None:
+        self._subscription = subscription
+        self._routes = subscription.routes()
+        self._counts = counts
+        self._in_session = in_session
+        self._threads = anyio.CapacityLimiter(
+            subscription.max_concurrent_sessions if in_session else subscription.concurrency
+        )
+
+    async def __call__(self, deliveries: Sequence[Delivery], pause: Pause) -> None:
+        """Handle messages in their order.
+
+        Raises:
+            BusError: a message could not be settled; in a session, the ones after it have not been touched.
+        """
+        resolved = [self._resolve(delivery) for delivery in deliveries]
+        for group in groups(resolved):
+            jobs = [job for job in resolved[group] if isinstance(job, Job)]
+            outcome = await self._run(jobs, pause) if jobs else resolved[group.start]
+            if isinstance(outcome, Failed) and len(jobs) > 1:
+                # One of the batch is enough to fail it. By themselves, the others get through.
+                for delivery, job in zip(deliveries[group], jobs, strict=True):
+                    alone = await self._run([job], pause)
+                    await self._settle([delivery], alone)
+                    if self._ends_here(alone):
+                        return
+                continue
+            assert not isinstance(outcome, Job)
+            await self._settle(deliveries[group], outcome)
+            if self._ends_here(outcome):
+                return
+
+    def _ends_here(self, outcome: Outcome) -> bool:
+        return self._in_session and isinstance(outcome, Interrupted)
+
+    def _resolve(self, delivery: Delivery) -> Job | Unhandled | Failed:
+        try:
+            return resolve(delivery.message, self._routes)
+        except DecodeError as error:
+            return Failed(error)
+
+    async def _run(self, jobs: Sequence[Job], pause: Pause) -> Outcome:
+        outcome = await attempt(jobs[0].handler, jobs, pause, self._threads)
+        if isinstance(outcome, Failed):
+            self._counts["retried"] += outcome.attempts - 1
+        return outcome
+
+    async def _settle(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
+        settlement = decide(outcome, self._subscription.unknown, in_session=self._in_session)
+        if isinstance(outcome, Unhandled):
+            self._counts["unknown"] += 1
+            if self._counts[f"unknown {outcome.type}"] == 0:
+                _log.warning(
+                    "subscription %r got a %r event, which it has no handler for; such events are settled as "
+                    "unknown=%r says, and this is logged once",
+                    self._subscription.name,
+                    outcome.type,
+                    self._subscription.unknown,
+                )
+            self._counts[f"unknown {outcome.type}"] += 1
+        for delivery in deliveries:
+            match settlement:
+                case Complete():
+                    await delivery.complete()
+                case Abandon():
+                    await delivery.abandon()
+                case DeadLetter(reason, description):
+                    await delivery.dead_letter(reason, description)
+                    self._counts["dead_lettered"] += 1
+                    _log.error(
+                        "dead-lettered message %s of subscription %r: %s: %s",
+                        delivery.message.sequence_number,
+                        self._subscription.name,
+                        reason,
+                        description,
+                    )
+                case Keep():
+                    pass
+            if isinstance(outcome, Handled):
+                self._counts["handled"] += 1
+
+
+async def attempt(
+    handler: Handler, jobs: Sequence[Job], pause: Pause, threads: anyio.CapacityLimiter
+) -> Handled | Failed | Interrupted:
+    """Call a handler with these events as often as its retry policy says, and tell how it ended.
+
+    Only cancellation leaves it as an exception.
+    """
+    attempts = 0
+
+    async def once() -> None:
+        nonlocal attempts
+        number, attempts = attempts, attempts + 1
+        try:
+            await _call(
+                handler, [replace(job, info=replace(job.info, attempt=number)) for job in jobs], threads
+            )
+        except Exception:
+            _log.warning(
+                "%s failed on %s (attempt %d)",
+                handler.name,
+                ", ".join(f"{job.info.type} {job.info.id}" for job in jobs[:3]),
+                attempts,
+                exc_info=True,
+            )
+            raise
+
+    # Whatever the policy retries, cancellation is not retried.
+    policy = handler.retry.copy(
+        sleep=pause, retry=retry_all(retry_if_exception_type(Exception), handler.retry.retry), reraise=True
+    )
+    try:
+        await policy(once)
+    except Stopped:
+        return Interrupted()
+    except Exception as error:  # the handler's own; its type and message go into the dead letter
+        return Failed(error, attempts)
+    return Handled()
+
+
+async def _call(handler: Handler, jobs: Sequence[Job], threads: anyio.CapacityLimiter) -> None:
+    events = [job.event for job in jobs]
+    infos = [job.info for job in jobs]
+    arguments: list[object] = [events, infos] if handler.batch else [events[0], infos[0]]
+    call = partial(handler.function, *arguments[: 2 if handler.takes_info else 1])
+    # The cause of what a handler publishes. A batch has no single one.
+    token = current_event.set(infos[0] if len(infos) == 1 else None)
+    try:
+        if handler.is_async:
+            result = call()
+        else:
+            # On a lost lock nobody waits for the thread: it cannot be stopped, and the fencing token is there
+            # for what it may still write.
+            result = await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=threads)
+        if inspect.isawaitable(result):
+            await result
+    finally:
+        current_event.reset(token)
