@@ -172,7 +172,7 @@ def _section(payload: bytes, position: int) -> tuple[int, int]:
             return code, position + 3
     if payload[position] == 0:
         descriptor, value_at = decode_at(payload, position + 1)
-        if isinstance(descriptor, ULong) and _HEADER <= descriptor <= _FOOTER:
+        if isinstance(descriptor, ULong) and _HEADER <= descriptor <= _FOOTER and value_at < len(payload):
             return int(descriptor), value_at
     raise DecodeError(f"at byte {position} of the message no section begins")
 

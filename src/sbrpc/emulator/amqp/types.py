@@ -155,7 +155,10 @@ class Described:
 
 
 class Array(list[Any]):
-    """An AMQP array: values of one type `of`; with a `descriptor`, each is described by it."""
+    """An AMQP array: values of one type `of`; with a `descriptor`, each is described by it.
+
+    It equals a list of the same values, and an array only if types and descriptors are the same too.
+    """
 
     __slots__ = ("descriptor", "of")
 
@@ -166,7 +169,7 @@ class Array(list[Any]):
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Array):
-            return NotImplemented
+            return list.__eq__(self, other)
         return self.of is other.of and self.descriptor == other.descriptor and list.__eq__(self, other)
 
     def __ne__(self, other: object) -> bool:
