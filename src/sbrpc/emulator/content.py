@@ -19,10 +19,11 @@ from uuid import UUID
 from sbrpc.emulator.amqp import codec, sections
 from sbrpc.emulator.amqp.codec import decode_at
 from sbrpc.emulator.amqp.types import Described, Long, Symbol, Timestamp, UInt
-from sbrpc.emulator.broker import Incoming, Message
+from sbrpc.emulator.broker import Incoming, Message, MessageState
 
 __all__ = [
     "AmqpContent",
+    "encode_deferred",
     "encode_delivery",
     "encode_peeked",
     "parse_batch",
@@ -245,6 +246,14 @@ def _header(durable: bool, priority: int | None, ttl_ms: int | None, delivery_co
 def encode_delivery(message: Message, delivery_count: int, locked_until: float | None) -> bytes:
     """A message as a receiver gets it; `locked_until` is `None` for one that is gone from the broker."""
     return _encode(message, delivery_count, locked_until=locked_until)
+
+
+def encode_deferred(message: Message) -> bytes:
+    """A deferred message as who asks for its number gets it: locked, unless it is gone, and marked."""
+    locked_until = message.locked_until if message.lock_token is not None else None
+    return _encode(
+        message, message.delivery_count, locked_until=locked_until, state=int(MessageState.DEFERRED)
+    )
 
 
 def encode_peeked(message: Message) -> bytes:

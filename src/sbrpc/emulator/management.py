@@ -192,9 +192,7 @@ def _receive_deferred(
     messages = broker.receive_deferred(address, _sequence_numbers(request), _session(request), mode, now)
     found = [
         {
-            "message": content.encode_delivery(
-                message, message.delivery_count, message.locked_until if message.lock_token else None
-            ),
+            "message": content.encode_deferred(message),
             "lock-token": message.lock_token or UUID(int=message.sequence_number),
         }
         for message in messages

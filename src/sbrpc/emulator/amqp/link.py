@@ -13,7 +13,7 @@ from typing import Any
 from .channel import Channel
 from .endpoint import Violation
 from .frames import MASK, transfer_layout
-from .performatives import RECEIVER, SENDER, Attach, Detach, Error, Outcome, Source, Target
+from .performatives import RECEIVER, SENDER, Attach, Detach, Error, Outcome, Rejected, Source, Target
 
 __all__ = ["Link", "LinkState"]
 
@@ -78,6 +78,7 @@ class Link:
         self.state = LinkState.PENDING
         self._partial: list[bytes] | None = None
         self._partial_size = 0
+        self._received = 0
         self._partial_head: tuple[int, int, bool] = (0, 0, False)
         self._layout: Callable[[int, int, bytes], bytes] | None = None
         self._layout_key: tuple[int, int, bool] = (-1, 0, False)
@@ -222,6 +223,7 @@ class Link:
             if fields[5] is not True and len(payload) <= self.max_message_size and not _aborted(fields):
                 return delivery_id, payload, message_format, settled
             self._partial = []
+            self._received = 0
             self._partial_head = (delivery_id, message_format, settled)
         return self._continue(fields, payload)
 
@@ -237,11 +239,21 @@ class Link:
         if _aborted(fields):
             self._drop_partial()
             return None
+        settled = settled or fields[4] is True
+        self._received += len(payload)
+        if self._received > self.max_message_size:
+            # The rest is read and forgotten, and the delivery rejected at its end. A detach in the middle
+            # would be standard too, but clients take it for a passing fault and send the megabytes again.
+            partial.clear()
+            self._uncount()
+            if fields[5] is not True:
+                self._drop_partial()
+                if not settled:
+                    self.outcome(delivery_id, Rejected(self._too_large()))
+            return None
         partial.append(payload)
         self._partial_size += len(payload)
         self.connection.partial_size += len(payload)
-        if self._partial_size > self.max_message_size:
-            raise MessageTooLarge(self)
         if self.connection.partial_size > self.connection.limits.max_partial_size:
             raise Violation(
                 "amqp:resource-limit-exceeded", "too much of incomplete deliveries on one connection"
@@ -250,11 +262,21 @@ class Link:
             return None
         whole = b"".join(partial)
         self._drop_partial()
-        return delivery_id, whole, message_format, settled or fields[4] is True
+        return delivery_id, whole, message_format, settled
+
+    def _too_large(self) -> Error:
+        return Error(
+            "amqp:link:message-size-exceeded",
+            f"The message has {self._received} bytes, more than the {self.max_message_size} bytes that the "
+            "link takes.",
+        )
 
     def _drop_partial(self) -> None:
-        self.connection.partial_size -= self._partial_size
+        self._uncount()
         self._partial = None
+
+    def _uncount(self) -> None:
+        self.connection.partial_size -= self._partial_size
         self._partial_size = 0
 
     # -- links on which we send ------------------------------------------------------------------------------
@@ -326,15 +348,3 @@ class Link:
 
     def _send_flow(self, drain: bool = False) -> None:
         self.session.flow((self.handle, self.delivery_count, max(self.credit, 0), 0), drain)
-
-
-class MessageTooLarge(Violation):
-    """A delivery is larger than its link takes: the link is detached."""
-
-    def __init__(self, link: Link) -> None:
-        limit = link.max_message_size
-        super().__init__(
-            "amqp:link:message-size-exceeded",
-            f"the message is larger than {limit} bytes, the limit of the link",
-        )
-        self.link = link

@@ -12,7 +12,7 @@ from .channel import Channel
 from .endpoint import Peer, SessionViolation, Violation
 from .events import Attached, Credited, Detached, Event, Received, Settled
 from .frames import MASK, serial_less
-from .link import Link, LinkState, MessageTooLarge
+from .link import Link, LinkState
 from .performatives import (
     ACCEPTED,
     RECEIVER,
@@ -85,14 +85,9 @@ class Session(Channel):
         if link is None:
             self._straggler(handle)
         elif link.state is not LinkState.DETACHING:
-            try:
-                delivery = link.receive(fields, payload)
-            except MessageTooLarge as error:
-                link.detach(error.condition, error.description)
-                events.append(Detached(link, True, Error(error.condition, error.description)))
-            else:
-                if delivery is not None:
-                    events.append(Received(link, *delivery))
+            delivery = link.receive(fields, payload)
+            if delivery is not None:
+                events.append(Received(link, *delivery))
 
     def on_disposition(self, fields: list[Any], events: list[Event]) -> None:
         """The peer tells outcomes. Those of its own deliveries mean nothing: we settle them at once."""
