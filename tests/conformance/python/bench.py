@@ -150,7 +150,8 @@ class Bench:
         """The queue or topic that is called like the scenario."""
         self.connection_string = namespace.connection_string
         self._namespace = namespace
-        self._clients: dict[int, Any] = {}
+        self._clients: list[Any] = []
+        self._links: list[Any] = []
 
     def unique(self, what: str = "x") -> str:
         """A name nobody used before, for sessions and message ids."""
@@ -159,16 +160,16 @@ class Bench:
     def client(self, **options: Any) -> Any:
         """A client of the namespace, closed at the end."""
         client = self.sdk.client(self.connection_string, **options)
-        self._clients[id(client)] = client
+        self._clients.append(client)
         return client
 
     async def sender(self, entity: str | None = None, *, topic: bool = False, retries: int = 3) -> Any:
         """An open sender; to the entity called like the scenario unless another one is given."""
         client = self.client(retry_total=retries)
         get = client.get_topic_sender if topic else client.get_queue_sender
-        sender = get(entity or self.name)
+        sender = self._kept(get(entity or self.name))
         await sender.__aenter__()
-        return self._opened(sender, client)
+        return sender
 
     async def receiver(
         self, entity: str | None = None, *, subscription: str | None = None, retries: int = 3, **options: Any
@@ -177,19 +178,20 @@ class Bench:
         client = self.client(retry_total=retries)
         entity = entity or self.name
         if subscription is None:
-            receiver = client.get_queue_receiver(entity, **options)
+            receiver = self._kept(client.get_queue_receiver(entity, **options))
         else:
-            receiver = client.get_subscription_receiver(entity, subscription, **options)
+            receiver = self._kept(client.get_subscription_receiver(entity, subscription, **options))
         await receiver.__aenter__()
-        return self._opened(receiver, client)
+        return receiver
 
     async def pair(self, **options: Any) -> tuple[Any, Any]:
         """A sender and a receiver of the queue that is called like the scenario."""
         sender, receiver = await self.sdk.gather(self.sender(), self.receiver(**options))
         return sender, receiver
 
-    def _opened(self, link: Any, client: Any) -> Any:
-        self._clients[id(link)] = self._clients.pop(id(client))
+    def _kept(self, link: Any) -> Any:
+        # A client closes those of its links that somebody still refers to.
+        self._links.append(link)
         return link
 
     async def refused_receiver(self, **options: Any) -> None:
@@ -199,13 +201,11 @@ class Bench:
 
     async def end(self, *links: Any) -> None:
         """Close senders or receivers now rather than at the end of the scenario."""
-        await self.sdk.gather(*(self._clients.pop(id(link)).close() for link in links))
+        await self.sdk.gather(*(link.close() for link in links))
 
     async def close(self) -> None:
         """Close what is still open, all at once."""
-        clients = list(self._clients.values())
-        self._clients.clear()
-        await self.sdk.gather(*(client.close() for client in clients))
+        await self.sdk.gather(*(client.close() for client in self._clients))
 
     async def take(self, receiver: Any, count: int = 1, within: float = ARRIVAL) -> list[Any]:
         """Receive exactly this many messages, or fail."""
@@ -234,9 +234,14 @@ class Bench:
         messages = await receiver.receive_messages(1, max_wait_time=seconds)
         assert not messages, f"expected no message, got {bodies(messages)}"
 
+    async def seen(self, receiver: Any, count: int = 10) -> list[Any]:
+        """Peek from the first message on; without a number the SDK goes on after what it received."""
+        messages: list[Any] = await receiver.peek_messages(count, sequence_number=1)
+        return messages
+
     async def is_empty(self, receiver: Any) -> None:
         """Fail if the entity holds a message of whatever kind."""
-        seen = await receiver.peek_messages(10, sequence_number=1)
+        seen = await self.seen(receiver)
         assert not seen, f"expected nothing to be left, found {bodies(seen)}"
 
     async def advance(self, seconds: float) -> None:

@@ -34,7 +34,7 @@ async def peek_states(bench: Bench) -> None:
     (number,) = await sender.schedule_messages(message("scheduled"), due)
     deferred, locked = await bench.take(receiver, 2)
     await receiver.defer_message(deferred)
-    seen = {text(each): each for each in await receiver.peek_messages(10)}
+    seen = {text(each): each for each in await bench.seen(receiver)}
     assert {name: each.state for name, each in seen.items()} == {
         "deferred": ServiceBusMessageState.DEFERRED,
         "locked": ServiceBusMessageState.ACTIVE,
@@ -45,7 +45,7 @@ async def peek_states(bench: Bench) -> None:
     assert abs(seen["scheduled"].scheduled_enqueue_time_utc - due) < timedelta(milliseconds=2)
     await receiver.complete_message(locked)
     await sender.cancel_scheduled_messages(number)
-    assert sorted(bodies(await receiver.peek_messages(10, sequence_number=1))) == ["active", "deferred"]
+    assert sorted(bodies(await bench.seen(receiver))) == ["active", "deferred"]
 
 
 @scenario

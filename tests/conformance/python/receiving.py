@@ -18,7 +18,7 @@ async def receive_and_delete(bench: Bench) -> None:
     received = await bench.take(receiver, 3)
     assert bodies(received) == ["0", "1", "2"]
     await bench.is_empty(receiver)
-    with pytest.raises(ValueError, match="settle"):
+    with pytest.raises(ValueError, match="RECEIVE_AND_DELETE"):
         await receiver.complete_message(received[0])
 
 

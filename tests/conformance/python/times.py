@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -44,7 +45,7 @@ async def schedule_list(bench: Bench) -> None:
     seen = await receiver.peek_messages(10)
     assert {each.sequence_number: text(each) for each in seen} == dict(zip(numbers, "01234", strict=True))
     await sender.cancel_scheduled_messages(numbers[:2])
-    assert bodies(await receiver.peek_messages(10, sequence_number=1)) == ["2", "3", "4"]
+    assert bodies(await bench.seen(receiver)) == ["2", "3", "4"]
     await sender.cancel_scheduled_messages(numbers[2:])
     await bench.is_empty(receiver)
 
@@ -166,11 +167,12 @@ async def expiry_of_deferred(bench: Bench) -> None:
     await receiver.defer_message(received)
     await bench.advance(40)
     await bench.silence(receiver)
-    assert bodies(await receiver.peek_messages(10)) == ["deferred"]
+    assert bodies(await bench.seen(receiver)) == ["deferred"]
     dead_letters = await _dead_letters(bench)
     await bench.is_empty(dead_letters)
-    with pytest.raises(MessageNotFoundError):
-        await receiver.receive_deferred_messages(received.sequence_number)
+    # What the caller is told is not documented; that the message is not handed out is.
+    with contextlib.suppress(MessageNotFoundError):
+        assert await receiver.receive_deferred_messages(received.sequence_number) == []
     (dead,) = await bench.take_and_complete(dead_letters)
     assert (text(dead), dead.dead_letter_reason) == ("deferred", "TTLExpiredException")
 

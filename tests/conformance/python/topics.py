@@ -30,7 +30,7 @@ async def _copies(bench: Bench, **expected: list[str]) -> None:
         if names:
             received = bodies(await bench.take(receiver, len(names)))
             assert received == names, f"{subscription} got {received}, not {names}"
-        left = bodies(await receiver.peek_messages(10, sequence_number=1))
+        left = bodies(await bench.seen(receiver))
         assert not left, f"{subscription} got {left} besides {names}"
 
     await bench.sdk.gather(*(check(name.replace("_", "-"), names) for name, names in expected.items()))
