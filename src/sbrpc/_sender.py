@@ -22,6 +22,7 @@ from azure.servicebus.aio import ServiceBusSender
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from . import _sdk
+from ._link import Link
 from .context import Deadline
 from .errors import BusError, DeadlineExceeded, MessageTooLarge, NotRunning, SbrpcError
 
@@ -228,7 +229,7 @@ class Sender:
             self._opened.clear()
             self._drop_everything(NotRunning(f"the sender to {self.entity!r} is closed"))
 
-    async def _open(self, tasks: anyio.abc.TaskGroup) -> _Link | None:
+    async def _open(self, tasks: anyio.abc.TaskGroup) -> Link[ServiceBusSender] | None:
         """Open a link, trying until it works or the sender is stopped with nothing left to send."""
 
         def give_up(state: RetryCallState) -> bool:
@@ -241,15 +242,15 @@ class Sender:
             sleep=anyio.sleep,
         )
         try:
-            return cast("_Link", await attempts(self._open_once, tasks))
+            return cast("Link[ServiceBusSender]", await attempts(self._open_once, tasks))
         except Exception as error:  # tenacity's RetryError: stopped while unreachable
             _log.debug("gave up opening %r: %s", self.entity, error)
             cause = self._failure or BusError(f"{self.entity!r} is out of reach")
             self._drop_everything(cause)
             return None
 
-    async def _open_once(self, tasks: anyio.abc.TaskGroup) -> _Link:
-        link = _Link(self._create(), self.entity)
+    async def _open_once(self, tasks: anyio.abc.TaskGroup) -> Link[ServiceBusSender]:
+        link = Link(self._create(), f"the sender to {self.entity!r}")
         try:
             await link.open(tasks)
         except BusError as error:
@@ -269,7 +270,9 @@ class Sender:
             self._drop_everything(error)
         self._sweep()
 
-    async def _serve(self, link: _Link, tasks: anyio.abc.TaskGroup) -> _Link | None:
+    async def _serve(
+        self, link: Link[ServiceBusSender], tasks: anyio.abc.TaskGroup
+    ) -> Link[ServiceBusSender] | None:
         """Send over one link until the sender stops (None), or until it is replaced (by the one returned)."""
         fresh = _Replacement()
         try:
@@ -294,7 +297,7 @@ class Sender:
             fresh.discard()
 
     async def _refresh(self, fresh: _Replacement, tasks: anyio.abc.TaskGroup) -> None:
-        link = _Link(self._create(), self.entity)
+        link = Link(self._create(), f"the sender to {self.entity!r}")
         try:
             await link.open(tasks)
         except BusError as error:
@@ -304,13 +307,13 @@ class Sender:
             fresh.put(link)
         self._arrived.set()
 
-    async def _send(self, link: _Link, items: list[Outgoing]) -> None:
+    async def _send(self, link: Link[ServiceBusSender], items: list[Outgoing]) -> None:
         items = [item for item in items if self._wanted(item)]
         if not items:
             return
         try:
             with _sdk.translated(f"sending to {self.entity!r}"), anyio.fail_after(_ATTEMPT_TIMEOUT + 1):
-                await _perform(link.sender, items)
+                await _perform(link.handler, items)
         except (_sdk.TooLargeForBus, _sdk.Refused) as error:
             if len(items) > 1:
                 # One of them spoils the batch; by themselves the others get through.
@@ -381,41 +384,20 @@ class Sender:
         self._idle.set()
 
 
-class _Link:
-    """One SDK sender in its life: opened, used, closed by a task of its own."""
-
-    def __init__(self, sender: ServiceBusSender, entity: str) -> None:
-        self.sender = sender
-        self._what = f"the sender to {entity!r}"
-        self._done = asyncio.Event()
-
-    async def open(self, tasks: anyio.abc.TaskGroup) -> None:
-        await tasks.start(self._live, name=self._what)
-
-    def release(self) -> None:
-        self._done.set()
-
-    async def _live(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        # Closing takes a second, in which the next link can already be opened.
-        async with _sdk.opening(self.sender, self._what):
-            task_status.started()
-            await self._done.wait()
-
-
 class _Replacement:
     """Where a fresh link waits for its turn; a link that comes too late is released at once."""
 
     def __init__(self) -> None:
-        self.link: _Link | None = None
+        self.link: Link[ServiceBusSender] | None = None
         self._over = False
 
-    def put(self, link: _Link) -> None:
+    def put(self, link: Link[ServiceBusSender]) -> None:
         if self._over:
             link.release()
         else:
             self.link = link
 
-    def take(self) -> _Link:
+    def take(self) -> Link[ServiceBusSender]:
         assert self.link is not None
         link, self.link = self.link, None
         return link

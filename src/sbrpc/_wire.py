@@ -22,7 +22,6 @@ from .errors import DecodeError, ErrorCode, RpcError, error_for
 
 __all__ = [
     "Address",
-    "Control",
     "Reply",
     "Request",
     "check_metadata",
@@ -30,7 +29,6 @@ __all__ = [
     "error_body",
     "error_of",
     "ping_message",
-    "read_control",
     "read_reply",
     "read_request",
     "reply_message",
@@ -113,18 +111,11 @@ class Reply:
     sequence: int | None = None
     end: bool = False
     control: Address | None = None
+    window: int | None = None
+    """In a credit message: how many replies may come in total."""
     session_id: str | None = None
     subject: str | None = None
     enqueued_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Control:
-    """What a caller tells the server instance that is working on its call."""
-
-    kind: str
-    call_id: str
-    window: int = 0
 
 
 # -- writing -------------------------------------------------------------------------------------------
@@ -178,16 +169,16 @@ def reply_message(reply: Reply, remaining: float | None) -> ServiceBusMessage:
     )
 
 
-def control_message(control: Control, session_id: str | None) -> ServiceBusMessage:
-    """A credit or a cancel for a call that somebody works on."""
+def control_message(kind: str, call_id: str, to: Address, window: int = 0) -> ServiceBusMessage:
+    """A credit or a cancel, to the server instance that works on a call."""
     return ServiceBusMessage(
         b"",
-        subject=control.kind,
+        subject=kind,
         message_id=uuid4().hex,
-        correlation_id=control.call_id,
-        session_id=session_id,
+        correlation_id=call_id,
+        session_id=to.session,
         time_to_live=timedelta(seconds=60),
-        application_properties={WINDOW: control.window} if control.kind == CREDIT else {},
+        application_properties={WINDOW: window} if kind == CREDIT else {},
     )
 
 
@@ -299,6 +290,7 @@ def read_reply(message: ServiceBusReceivedMessage) -> Reply:
     properties = _properties(message)
     ignored: list[str] = []
     sequence = _number(properties, SEQUENCE, ignored)
+    window = _number(properties, WINDOW, ignored)
     queue = _text(properties.get(CONTROL))
     control = Address(queue, _text(properties.get(CONTROL_SESSION)) or None) if queue else None
     status = _text(properties.get(STATUS))
@@ -311,19 +303,11 @@ def read_reply(message: ServiceBusReceivedMessage) -> Reply:
         sequence=int(sequence) if sequence is not None else None,
         end=properties.get(END) is True,
         control=control,
+        window=int(window) if window is not None else None,
         session_id=_text(message.session_id),
         subject=_text(message.subject),
         enqueued_at=message.enqueued_time_utc,
     )
-
-
-def read_control(message: ServiceBusReceivedMessage) -> Control | None:
-    """The credit or cancel in a message, None if it is something else."""
-    kind, call_id = _text(message.subject), _text(message.correlation_id)
-    if kind not in (CREDIT, CANCEL) or not call_id:
-        return None
-    window = _number(_properties(message), WINDOW, [])
-    return Control(kind, call_id, int(window or 0))
 
 
 def _properties(message: ServiceBusReceivedMessage) -> dict[str, Any]:

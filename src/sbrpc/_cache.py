@@ -1,0 +1,85 @@
+"""Replies that are kept for a while, so that a request that comes twice is answered twice and run once.
+
+Service Bus delivers at least once: a server that dies between replying and settling gets the request again.
+Knows call ids and encoded replies, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+__all__ = ["CachedReply", "MemoryReplyStore", "ReplyStore"]
+
+
+@dataclass(frozen=True)
+class CachedReply:
+    """A reply as it was sent: status and body."""
+
+    status: str
+    body: bytes
+
+
+class ReplyStore(Protocol):
+    """Where replies are kept. One that all instances of a service share survives the death of any of them."""
+
+    async def get(self, key: str) -> CachedReply | None:
+        """The reply to a call, if it was answered."""
+        ...
+
+    async def put(self, key: str, reply: CachedReply, ttl: float) -> None:
+        """Keep a reply for at least `ttl` seconds."""
+        ...
+
+
+class MemoryReplyStore:
+    """Keeps replies in this process, the newest ones up to a number and a size."""
+
+    def __init__(
+        self,
+        *,
+        most: int = 10_000,
+        most_bytes: int = 16 * 1024 * 1024,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._clock = clock
+        self._replies: OrderedDict[str, tuple[float, CachedReply]] = OrderedDict()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._replies)
+
+    async def get(self, key: str) -> CachedReply | None:
+        """The reply to a call, if it was answered and is still kept."""
+        kept = self._replies.get(key)
+        if kept is None:
+            return None
+        until, reply = kept
+        if self._clock() >= until:
+            self._forget(key)
+            return None
+        return reply
+
+    async def put(self, key: str, reply: CachedReply, ttl: float) -> None:
+        """Keep a reply for up to `ttl` seconds, less if newer ones need the room."""
+        self._forget(key)
+        if len(reply.body) > self._most_bytes // 4:
+            return
+        self._replies[key] = (self._clock() + ttl, reply)
+        self._bytes += len(reply.body)
+        now = self._clock()
+        while self._replies:
+            oldest, (until, _) = next(iter(self._replies.items()))
+            if len(self._replies) <= self._most and self._bytes <= self._most_bytes and until > now:
+                break
+            self._forget(oldest)
+
+    def _forget(self, key: str) -> None:
+        kept = self._replies.pop(key, None)
+        if kept is not None:
+            self._bytes -= len(kept[1].body)

@@ -1,0 +1,127 @@
+"""Handlers: what was registered for each method, checked when it is registered, and how it is called.
+
+Knows contracts and functions; no messages.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from .context import CallInfo
+from .contract import Contract, MethodKind, MethodSpec
+from .errors import ContractError
+
+__all__ = ["Handler", "Registry", "handler_for"]
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A method and the function that implements it."""
+
+    spec: MethodSpec
+    function: Callable[..., Any]
+    takes_info: bool
+    in_thread: bool
+
+    async def call(self, request: Any, info: CallInfo, limiter: anyio.CapacityLimiter) -> Any:
+        """Run the handler; a synchronous one in a thread, so that it does not hold up everything else.
+
+        A thread cannot be interrupted: on cancellation it is left to finish, and may look at
+        `info.cancelled`.
+        """
+        arguments = (request, info) if self.takes_info else (request,)
+        if self.in_thread:
+            return await anyio.to_thread.run_sync(
+                self.function, *arguments, limiter=limiter, abandon_on_cancel=True
+            )
+        return await self.function(*arguments)
+
+    def stream(self, request: Any, info: CallInfo) -> AsyncIterator[Any]:
+        """Begin a streamed answer."""
+        arguments = (request, info) if self.takes_info else (request,)
+        replies: AsyncIterator[Any] = self.function(*arguments)
+        return replies
+
+
+def handler_for(spec: MethodSpec, function: Callable[..., Any]) -> Handler:
+    """The handler, once it is clear that it fits the method."""
+    name = getattr(function, "__qualname__", repr(function))
+    where = f"the handler {name} of {spec}"
+    if not callable(function):
+        raise ContractError(f"{where} is not a function")
+    called = function if inspect.isroutine(function) else function.__call__
+    in_thread = False
+    if spec.kind is MethodKind.STREAM:
+        if not inspect.isasyncgenfunction(called):
+            raise ContractError(f"{where} must stream: write it as `async def` with `yield`")
+    elif inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called):
+        raise ContractError(f"{where} yields, but the method has one reply; use `return`")
+    else:
+        in_thread = not inspect.iscoroutinefunction(called)
+    return Handler(spec, function, _takes_info(where, function), in_thread)
+
+
+def _takes_info(where: str, function: Callable[..., Any]) -> bool:
+    parameters = list(inspect.signature(function).parameters.values())
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [
+        p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if not positional or len(required) > 2 or any(p not in positional for p in required):
+        raise ContractError(
+            f"{where} must take (request) or (request, info), not {inspect.signature(function)}"
+        )
+    # A second parameter with a default is the author's own, unless it says that it is the info.
+    return len(required) == 2 or (len(positional) > 1 and not required[1:] and positional[1].name == "info")
+
+
+class Registry:
+    """The methods of one queue by their names on the wire, and their handlers."""
+
+    def __init__(self, contracts: Sequence[type[Contract]]) -> None:
+        self._specs: dict[str, MethodSpec] = {}
+        self._handlers: dict[str, Handler] = {}
+        for contract in contracts:
+            if not (isinstance(contract, type) and issubclass(contract, Contract)):
+                raise ContractError(f"{contract!r} is not a contract; pass classes that derive from Contract")
+            for spec in contract.contract_methods.values():
+                other = self._specs.get(spec.subject)
+                if other is not None:
+                    raise ContractError(
+                        f'{spec} and {other} are both named "{spec.subject}" on the wire and cannot share a '
+                        "queue; give one of them another `name=`"
+                    )
+                self._specs[spec.subject] = spec
+
+    def add(self, spec: MethodSpec, function: Callable[..., Any]) -> None:
+        """Register the handler of a method."""
+        if self._specs.get(spec.subject) is not spec:
+            served = ", ".join(sorted({s.contract for s in self._specs.values()})) or "no contract"
+            raise ContractError(f"this server serves {served}, which has no method {spec}")
+        if spec.subject in self._handlers:
+            raise ContractError(f"{spec} already has a handler")
+        self._handlers[spec.subject] = handler_for(spec, function)
+
+    def get(self, subject: str) -> Handler | None:
+        """The handler of the method with this name on the wire."""
+        return self._handlers.get(subject)
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """All handlers by name on the wire."""
+        return self._handlers
+
+    def check_complete(self) -> None:
+        """Raise `ContractError` that names the methods without a handler."""
+        missing = [str(spec) for subject, spec in self._specs.items() if subject not in self._handlers]
+        if missing:
+            example = missing[0].split(".")[-1]
+            raise ContractError(
+                f"no handler for {', '.join(missing)}; register one with `@server.method(....{example})`"
+            )

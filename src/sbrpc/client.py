@@ -1,0 +1,515 @@
+"""`RpcClient`: typed calls to services over Service Bus.
+
+Owns the client's connection: one reply channel, one sender per destination, the table of calls that wait. How
+replies find their way is `_replies`' business, how messages look `_wire`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from secrets import token_hex
+from time import monotonic
+from types import TracebackType
+from typing import Any, TypeVar
+
+import anyio
+import anyio.abc
+from azure.servicebus.aio import ServiceBusClient
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
+from tenacity.stop import stop_base
+
+from . import _sdk
+from ._codec import difference
+from ._replies import ReplyChannel
+from ._sender import Outgoing, Sender
+from ._streams import Inflow
+from ._wire import (
+    CANCEL,
+    CREDIT,
+    OK,
+    Address,
+    Reply,
+    Request,
+    check_metadata,
+    control_message,
+    error_of,
+    request_message,
+    size_of,
+)
+from .context import CallInfo, Deadline, current_deadline
+from .contract import CallOptions, Contract, MethodKind, MethodSpec, stub_of
+from .errors import (
+    DeadlineExceeded,
+    DecodeError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotRunning,
+    RpcError,
+    SbrpcError,
+    Unavailable,
+)
+from .middleware import Middleware, Next, chain
+
+__all__ = ["RpcClient"]
+
+C = TypeVar("C", bound=Contract)
+
+_NOT_IN_A_SESSION_ID = re.compile(r"[^A-Za-z0-9_.\-]")
+
+# A handler that goes on for a caller long gone is told to stop; one message per call will do.
+_REMEMBERED_ORPHANS = 256
+
+
+class RpcClient:
+    """Calls services. Use it as `async with RpcClient(connection, reply_queue="gateway.replies") as client`.
+
+    `connection` is a connection string or a `ServiceBusClient`, best made by `sbrpc.connect()`. The reply
+    queue must exist and require sessions; all instances of all services can share one. Safe for any number of
+    concurrent calls from one event loop. Opening happens in the background; `ready()` waits for it.
+
+    Args:
+        reply_queue: where replies are received.
+        name: the first part of the reply session's id, for people who look at the queue.
+        timeout: seconds a call may take if neither it nor its contract says otherwise; `math.inf` for ever.
+        middleware: code around every call, the first outermost.
+        retry: how idempotent methods are repeated when the service is unavailable. The deadline bounds all
+            attempts together.
+        max_message_size: bytes, 256 KB on Standard, up to 100 MB on Premium.
+        heartbeat: seconds of silence after which the path of replies is tried.
+    """
+
+    def __init__(
+        self,
+        connection: str | ServiceBusClient,
+        *,
+        reply_queue: str,
+        name: str | None = None,
+        timeout: float = 30.0,
+        middleware: Sequence[Middleware] = (),
+        retry: AsyncRetrying | None = None,
+        max_message_size: int = 256 * 1024,
+        heartbeat: float = 60.0,
+    ) -> None:
+        if not timeout > 0:
+            raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+        self._connection = connection
+        self._reply_queue = reply_queue
+        self._instance = _instance_id(name)
+        self._timeout = timeout
+        self._middleware = tuple(middleware)
+        self._retry = retry or AsyncRetrying(
+            retry=retry_if_exception_type(Unavailable),
+            stop=stop_after_attempt(4),
+            wait=wait_exponential(multiplier=0.1, max=2) + wait_random(0, 0.1),
+            reraise=True,
+        )
+        self._limit = max_message_size
+        self._heartbeat = heartbeat
+        self._stack: AsyncExitStack | None = None
+        self._bus: ServiceBusClient | None = None
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._channel: ReplyChannel | None = None
+        self._senders: dict[str, Sender] = {}
+        self._orphans: OrderedDict[str, None] = OrderedDict()
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> RpcClient:
+        if self._stack is not None:
+            raise NotRunning("this client is already running")
+        async with AsyncExitStack() as stack:
+            self._bus = bus = await stack.enter_async_context(_sdk.client_for(self._connection))
+            self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            self._channel = ReplyChannel(
+                lambda session: bus.get_queue_receiver(
+                    self._reply_queue, session_id=session, prefetch_count=_PREFETCH
+                ),
+                self._reply_queue,
+                self._instance,
+                self._sender_to(self._reply_queue),
+                heartbeat=self._heartbeat,
+                on_orphan=self._on_orphan,
+            )
+            self._tasks.start_soon(self._channel.run, name=f"replies to {self._instance}")
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Send what is queued, then close. Calls that still wait raise `Unavailable`."""
+        stack, self._stack = self._stack, None
+        tasks, self._tasks = self._tasks, None
+        channel, self._channel = self._channel, None
+        assert stack is not None
+        assert tasks is not None
+        assert channel is not None
+        channel.close(Unavailable("the client was closed while the call waited"))
+        for sender in self._senders.values():
+            sender.stop()
+        with anyio.move_on_after(_sdk.CLOSE_TIMEOUT):
+            for sender in self._senders.values():
+                await sender.flush()
+        self._senders.clear()
+        tasks.cancel_scope.cancel()
+        # The exception of the block, if any, is none of the task group's: it would come out wrapped.
+        await stack.__aexit__(None, None, None)
+
+    async def ready(self, timeout: float | None = None) -> None:
+        """Wait until calls can be made: every link is open, and a message came back over the reply queue.
+
+        Raises:
+            EntityNotFound, AccessDenied, BusError: what is missing, at once.
+            Unavailable: Service Bus could not be reached within `timeout` seconds.
+        """
+        channel, _ = self._running()
+        with anyio.move_on_after(timeout):
+            await channel.wait_ready()
+            for sender in list(self._senders.values()):
+                await sender.wait_ready()
+            return
+        raise Unavailable(f"not ready after {timeout:g} s: {self._trouble() or 'still opening'}")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether calls can be made now, as far as anybody knows; for a health endpoint."""
+        channel = self._channel
+        return channel is not None and channel.ready and all(s.ready for s in self._senders.values())
+
+    @property
+    def pending(self) -> int:
+        """How many calls wait for a reply."""
+        return self._channel.pending if self._channel is not None else 0
+
+    @property
+    def replies(self) -> ReplyChannel:
+        """The reply channel: its round trip, clock skew and counters are for health pages and metrics."""
+        return self._running()[0]
+
+    # -- stubs -------------------------------------------------------------------------------------------
+
+    def of(
+        self,
+        contract: type[C],
+        *,
+        queue: str | None = None,
+        timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        key: str | None = None,
+    ) -> C:
+        """The service that a contract describes, to be called: `await client.of(Movies).get_movie(...)`.
+
+        A stub is cheap and may be kept. `queue` is the service's request queue, its name unless given;
+        `timeout` in seconds, `metadata` and the ordering `key` apply to every call through this stub.
+        """
+        self._running()
+        destination = queue or contract.contract_name
+        options = CallOptions(timeout=timeout, metadata=check_metadata(metadata or {}), key=key)
+        stub = stub_of(contract, _Destination(self, destination, self._middleware), options)
+        self._sender_to(destination)
+        return stub
+
+    def _sender_to(self, queue: str) -> Sender:
+        sender = self._senders.get(queue)
+        if sender is None:
+            bus, tasks = self._bus, self._tasks
+            if bus is None or tasks is None:
+                raise _not_running()
+            sender = Sender(lambda: bus.get_queue_sender(queue), queue, limit=self._limit)
+            self._senders[queue] = sender
+            tasks.start_soon(sender.run, name=f"sender to {queue}")
+        return sender
+
+    def _running(self) -> tuple[ReplyChannel, anyio.abc.TaskGroup]:
+        if self._channel is None or self._tasks is None:
+            raise _not_running()
+        return self._channel, self._tasks
+
+    def _trouble(self) -> str:
+        troubles = [self._channel.failure] if self._channel is not None else []
+        troubles += [sender.failure for sender in self._senders.values()]
+        return "; ".join(str(trouble) for trouble in troubles if trouble is not None)
+
+    # -- calls -------------------------------------------------------------------------------------------
+
+    def _info(self, spec: MethodSpec, options: CallOptions, request: Any) -> CallInfo:
+        timeouts = [t for t in (spec.timeout, options.timeout) if t is not None]
+        deadline = min(Deadline.after(min(timeouts, default=self._timeout)), current_deadline())
+        key = options.key
+        if key is None and spec.key is not None:
+            key = spec.key(request)
+        return CallInfo(
+            method=spec.subject,
+            call_id=token_hex(16),
+            deadline=deadline,
+            metadata=options.metadata,
+            contract=spec.contract,
+            session_id=key,
+        )
+
+    async def _call(self, queue: str, spec: MethodSpec, request: Any, info: CallInfo) -> Any:
+        body = _encode(spec, request)
+        if spec.kind is MethodKind.ONE_WAY:
+            return await self._command(queue, spec, body, info)
+        if not spec.idempotent:
+            return await self._attempt(queue, spec, body, info, info.call_id)
+        retrying = self._retry.copy()
+        retrying.stop = self._retry.stop | _StopAt(info.deadline)  # type: ignore[operator]
+        return await retrying(self._attempt_anew, queue, spec, body, info)
+
+    async def _attempt_anew(self, queue: str, spec: MethodSpec, body: bytes, info: CallInfo) -> Any:
+        # Its own id each time, lest the server's cache answer with the error that is to be overcome.
+        return await self._attempt(queue, spec, body, info, token_hex(16))
+
+    async def _attempt(self, queue: str, spec: MethodSpec, body: bytes, info: CallInfo, call_id: str) -> Any:
+        channel, _ = self._running()
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        control: list[Address] = []
+
+        def on_reply(reply: Reply) -> bool:
+            if reply.status is None:
+                control[:] = [reply.control] if reply.control is not None else []
+                return False
+            if not future.done():
+                future.set_result(reply)
+            return True
+
+        def fail(error: SbrpcError | None) -> None:
+            if error is not None and not future.done():
+                future.set_exception(error)
+
+        address = channel.register(call_id, info.deadline, on_reply, fail)
+        item: Outgoing | None = None
+        timer = _at(info.deadline, lambda: fail(self._too_late(queue, spec, info)))
+        try:
+            item = self._post(queue, spec, body, info, call_id, address, fail)
+            reply = await future
+        except asyncio.CancelledError:
+            if control and spec.cancellable:
+                self._tell(CANCEL, call_id, control[0])
+            raise
+        finally:
+            timer.cancel()
+            channel.forget(call_id)
+            if item is not None:
+                item.abandoned = True
+        return _result(spec, reply)
+
+    async def _stream(
+        self, queue: str, spec: MethodSpec, request: Any, info: CallInfo
+    ) -> AsyncGenerator[Any, None]:
+        channel, _ = self._running()
+        body = _encode(spec, request)
+        inflow = Inflow(spec.window)
+
+        def fail(error: SbrpcError | None) -> None:
+            if error is not None:
+                inflow.fail(error)
+
+        address = channel.register(info.call_id, info.deadline, inflow.push, fail)
+        item: Outgoing | None = None
+        timer = _at(info.deadline, lambda: fail(self._too_late(queue, spec, info)))
+        try:
+            item = self._post(queue, spec, body, info, info.call_id, address, fail)
+            while (reply := await inflow.next()) is not None:
+                yield _result(spec, reply)
+                total = inflow.grant()
+                if total is not None and inflow.control is not None:
+                    self._tell(CREDIT, info.call_id, inflow.control, total)
+        finally:
+            timer.cancel()
+            channel.forget(info.call_id)
+            if item is not None:
+                item.abandoned = True
+            if inflow.control is not None and not inflow.ended:
+                self._tell(CANCEL, info.call_id, inflow.control)
+
+    async def _command(self, queue: str, spec: MethodSpec, body: bytes, info: CallInfo) -> None:
+        message = request_message(_request(spec, body, info, info.call_id))
+        await self._sender_to(queue).send(
+            [message], size_of(message), deadline=info.deadline, group=info.session_id
+        )
+
+    def _post(
+        self,
+        queue: str,
+        spec: MethodSpec,
+        body: bytes,
+        info: CallInfo,
+        call_id: str,
+        address: Address,
+        done: Callable[[SbrpcError | None], None],
+    ) -> Outgoing:
+        message = request_message(_request(spec, body, info, call_id, address))
+        item = Outgoing((message,), size_of(message), info.deadline, done, info.session_id)
+        self._sender_to(queue).post(item)
+        return item
+
+    def _tell(self, kind: str, call_id: str, to: Address, total: int = 0) -> None:
+        """Send a credit or a cancel; nobody waits for it, and losing one does no lasting harm."""
+        if to.queue != self._reply_queue and not to.queue.endswith(".control"):
+            return  # a server does not get to choose where our messages go
+        message = control_message(kind, call_id, to, total)
+        item = Outgoing((message,), size_of(message), Deadline.after(30), lambda error: None, to.session)
+        try:
+            self._sender_to(to.queue).post(item)
+        except SbrpcError:
+            pass  # the client is closing, or the queue is gone; the server's deadline ends the handler
+
+    def _on_orphan(self, reply: Reply) -> None:
+        """A part of an answer that nobody waits for: tell the handler, if it says where."""
+        if reply.control is None or reply.end or reply.call_id in self._orphans:
+            return
+        self._orphans[reply.call_id] = None
+        if len(self._orphans) > _REMEMBERED_ORPHANS:
+            self._orphans.popitem(last=False)
+        self._tell(CANCEL, reply.call_id, reply.control)
+
+    def _too_late(self, queue: str, spec: MethodSpec, info: CallInfo) -> RpcError:
+        sender = self._senders.get(queue)
+        if sender is not None and not sender.ready:
+            why = f": {sender.failure}" if sender.failure else ""
+            return Unavailable(f"{spec}: {queue!r} could not be reached before the deadline{why}")
+        return DeadlineExceeded(f"{spec} did not answer in time")
+
+
+_PREFETCH = 50
+
+
+class _Destination:
+    """A request queue as an `Invoker`."""
+
+    def __init__(self, client: RpcClient, queue: str, middleware: Sequence[Middleware]) -> None:
+        self._client = client
+        self._queue = queue
+        self._middleware = middleware
+        self._chains: dict[str, Next] = {}
+
+    def invoke(self, spec: MethodSpec, request: Any, options: CallOptions) -> Coroutine[Any, Any, Any]:
+        if options.metadata:
+            check_metadata(options.metadata)
+        info = self._client._info(spec, options, request)
+        if not self._middleware:
+            return self._client._call(self._queue, spec, request, info)
+        return self._through(spec, request, info)
+
+    async def _through(self, spec: MethodSpec, request: Any, info: CallInfo) -> Any:
+        async def call(request: Any, info: CallInfo) -> Any:
+            if spec.kind is MethodKind.STREAM:
+                return self._client._stream(self._queue, spec, request, info)
+            return await self._client._call(self._queue, spec, request, info)
+
+        return await chain(self._middleware, call)(request, info)
+
+    async def invoke_stream(
+        self, spec: MethodSpec, request: Any, options: CallOptions
+    ) -> AsyncGenerator[Any, None]:
+        check_metadata(options.metadata)
+        info = self._client._info(spec, options, request)
+        if self._middleware:
+            replies = await self._through(spec, request, info)
+        else:
+            replies = self._client._stream(self._queue, spec, request, info)
+        try:
+            async for reply in replies:
+                yield reply
+        finally:
+            # Without this, breaking out of the loop would leave the inner one to the garbage collector.
+            close = getattr(replies, "aclose", None)
+            if close is not None:
+                await close()
+
+
+class _StopAt(stop_base):
+    """Ends retrying when the next attempt would begin after the deadline."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+
+    def __call__(self, retry_state: Any) -> bool:
+        return self._deadline.remaining() <= float(retry_state.upcoming_sleep or 0)
+
+
+def _at(deadline: Deadline, act: Callable[[], None]) -> asyncio.Handle:
+    loop = asyncio.get_running_loop()
+    if deadline.is_never:
+        return asyncio.Handle(act, (), loop)
+    return loop.call_later(max(0.0, deadline.at - monotonic()), act)
+
+
+def _request(
+    spec: MethodSpec, body: bytes, info: CallInfo, call_id: str, reply_to: Address | None = None
+) -> Request:
+    remaining = info.deadline.remaining()
+    if remaining <= 0:
+        raise DeadlineExceeded(f"{spec}: the deadline passed before the call was sent")
+    streams = spec.kind is MethodKind.STREAM
+    return Request(
+        subject=spec.subject,
+        body=body,
+        call_id=call_id,
+        reply_to=reply_to.queue if reply_to is not None else None,
+        reply_to_session_id=reply_to.session if reply_to is not None else None,
+        timeout=None if info.deadline.is_never else remaining,
+        metadata=info.metadata,
+        session_id=info.session_id,
+        fingerprint=spec.fingerprint,
+        window=spec.window if streams else None,
+        cancellable=spec.cancellable and not streams,
+    )
+
+
+def _encode(spec: MethodSpec, request: Any) -> bytes:
+    try:
+        return spec.request.encode(request)
+    except DecodeError as error:
+        raise InvalidArgument(f"{spec}: {error}", details=error.details) from error
+
+
+def _result(spec: MethodSpec, reply: Reply) -> Any:
+    if reply.status != OK:
+        raise _explained(spec, error_of(reply, spec.errors))
+    try:
+        return spec.response.decode(reply.body)
+    except DecodeError as error:
+        raise DecodeError(f"the reply of {spec} does not fit: {error}", details=error.details) from error
+
+
+def _explained(spec: MethodSpec, error: RpcError) -> RpcError:
+    """The error with the difference between both contracts in words, where the server sent its own."""
+    if not isinstance(error, FailedPrecondition):
+        return error
+    theirs = next(
+        (detail["schema"] for detail in error.details if isinstance(detail.get("schema"), dict)), None
+    )
+    lines = difference(spec.request.schema(), theirs)
+    if not lines:
+        return error
+    details = [detail for detail in error.details if "schema" not in detail]
+    return FailedPrecondition(
+        f"{error.message} (here is this client, there the server): {'; '.join(lines)}", details=details
+    )
+
+
+def _instance_id(name: str | None) -> str:
+    readable = name or f"{socket.gethostname()}-{os.getpid()}"
+    return f"{_NOT_IN_A_SESSION_ID.sub('-', readable)[:80]}-{token_hex(6)}"
+
+
+def _not_running() -> NotRunning:
+    return NotRunning("the client is not running; use it inside `async with RpcClient(...) as client`")
