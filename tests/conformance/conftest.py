@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -72,6 +73,7 @@ def outcome(
             return runs[driver_name][scenario.name]
 
         yield get
+    gc.collect()  # while what the SDKs left open may still be said unheard
 
 
 def _selected(session: pytest.Session, driver_name: str) -> list[Scenario]:

@@ -112,6 +112,27 @@ _SENDING = (
         "A namespace for development takes any key.",
         emulator_only="the real service checks keys",
     ),
+    Scenario(
+        "disabled",
+        "An entity that is disabled refuses what it is disabled for, by name of the cause.",
+        queues=(
+            _queue("disabled.sending", status="SendDisabled"),
+            _queue("disabled.receiving", status="ReceiveDisabled"),
+            _queue("disabled.both", status="Disabled"),
+        ),
+    ),
+    _on_queue(
+        "queue-full",
+        "A queue that is full refuses messages until there is room again.",
+        max_size_in_megabytes=1,
+        emulator_only="a real queue holds at least a gigabyte",
+    ),
+    _on_queue(
+        "auto-delete",
+        "A queue that deletes itself when idle stays while it is used and is gone after.",
+        auto_delete_on_idle=300.0,
+        clock=True,
+    ),
     _on_queue("idle-sender", "A sender that was idle for twelve minutes still sends.", clock=True),
     _on_queue("idle-receiver", "A receiver that was idle for twelve minutes still receives.", clock=True),
 )
@@ -164,6 +185,10 @@ _SETTLING = (
     ),
     _on_queue("complete-in-any-order", "Messages can be completed in any order."),
     _on_queue("settle-mixed", "Outcomes of messages received together do not touch each other."),
+    _on_queue("many-locked", "Fifteen hundred messages can be locked at a time and settled in any order."),
+    _on_queue("auto-renewal", "The SDK's own renewal keeps a message locked.", lock_duration=5.0),
+    _on_queue("lock-expiry-soon", "A lock of five seconds expires after five seconds.", lock_duration=5.0),
+    _on_queue("transfer-dead-letters", "The queue for what could not be forwarded can be looked into."),
     _on_queue("renew-lock", "Renewing a message's lock moves its end."),
     _on_queue("renew-keeps-lock", "A message whose lock is renewed in time stays locked.", clock=True),
     _on_queue("lock-expiry", "A message whose lock expired comes again, its delivery counted.", clock=True),
@@ -216,6 +241,7 @@ _BROWSING = (
     ),
     _on_queue("peek-pages", "Peeking goes on where it ended, and from any number."),
     _on_queue("peek-nothing", "Peeking at an empty queue shows nothing."),
+    _on_queue("large-when-managed", "Large messages are scheduled, peeked and received by number as well."),
     _on_queue("peek-dead-letters", "Dead letters are peeked in their sub-queue and not in the queue."),
 )
 
@@ -247,6 +273,15 @@ _TIMES = (
         clock=True,
     ),
     _on_queue("expiry-spares-locked", "A locked message can be completed past its time to live.", clock=True),
+    _on_queue("expiry-soon", "A message that lives a second is gone after two."),
+    _on_topic(
+        "expiry-on-topic",
+        "The topic's time to live caps the message's, and each subscription decides about dead letters.",
+        Subscription("keeps", dead_lettering_on_message_expiration=True),
+        Subscription("drops"),
+        default_message_time_to_live=30.0,
+        clock=True,
+    ),
     _on_queue(
         "expiry-of-deferred",
         "A deferred message past its time to live is dead-lettered when asked for, and not before.",
@@ -303,6 +338,7 @@ _SESSIONS = (
     _on_sessions("session-dead-letter", "Dead letters of sessions are read without a session."),
     _on_sessions("session-defer", "A deferred message is received by number within its session."),
     _on_sessions("session-receive-and-delete", "Receive-and-delete works within a session."),
+    _on_sessions("session-stream", "A streaming receiver gets every message of its session in order."),
     _on_sessions("session-peek", "A session receiver peeks at its session only."),
     _on_sessions("session-schedule", "A message can be scheduled for a session."),
     _on_sessions(
@@ -314,6 +350,12 @@ _SESSIONS = (
         "session-id-required", "A message without a session id is refused where sessions are required."
     ),
     _on_sessions("session-receiver-required", "A plain receiver is refused where sessions are required."),
+    _on_topic(
+        "session-id-missing",
+        "Where a subscription requires sessions, a message without one is a dead letter of it.",
+        Subscription("plain"),
+        Subscription("ordered", requires_session=True),
+    ),
     _on_queue("session-not-supported", "A session receiver is refused where there are no sessions."),
     _on_topic(
         "session-subscription",
@@ -461,6 +503,17 @@ _FORWARDING = (
             _queue(
                 "forward-dead-letters",
                 forward_dead_lettered_messages_to=PREFIX + "forward-dead-letters.to",
+            ),
+        ),
+    ),
+    Scenario(
+        "forward-too-far",
+        "A message that was forwarded four times is not forwarded again but dead-lettered.",
+        queues=(
+            _queue("forward-too-far.7"),
+            *(
+                _queue(f"forward-too-far.{hop}", forward_to=f"{PREFIX}forward-too-far.{hop + 1}")
+                for hop in range(6, 0, -1)
             ),
         ),
     ),

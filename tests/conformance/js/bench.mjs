@@ -125,6 +125,25 @@ export class Bench {
     return messages;
   }
 
+  /** Receive as a stream until this many have come, complete each, and return their bodies. */
+  async stream(receiver, count) {
+    const received = [];
+    let subscription;
+    await new Promise((resolve, reject) => {
+      const processMessage = async (message) => {
+        await receiver.completeMessage(message);
+        received.push(message.body);
+        if (received.length === count) {
+          resolve();
+        }
+      };
+      const processError = async ({ error }) => reject(error);
+      subscription = receiver.subscribe({ processMessage, processError }, { autoCompleteMessages: false });
+    });
+    await subscription.close();
+    return received;
+  }
+
   /** Fail if a message comes. */
   async silence(receiver) {
     const messages = await receiver.receiveMessages(1, { maxWaitTimeInMs: SILENCE });

@@ -47,6 +47,9 @@ class Sdk(Protocol):
     async def aside(self, call: Callable[..., T], *arguments: Any) -> T:
         """Call something that blocks for a moment."""
 
+    def renewer(self) -> Any:
+        """An `AutoLockRenewer`, for the option of that name of receivers; its `close` is awaitable."""
+
 
 class AsyncSdk:
     """`azure.servicebus.aio`, as it is."""
@@ -62,6 +65,9 @@ class AsyncSdk:
 
     async def aside(self, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.to_thread(call, *arguments)
+
+    def renewer(self) -> Any:
+        return azure.servicebus.aio.AutoLockRenewer()
 
 
 class SyncSdk:
@@ -81,6 +87,9 @@ class SyncSdk:
 
     async def aside(self, call: Callable[..., T], *arguments: Any) -> T:
         return call(*arguments)
+
+    def renewer(self) -> Any:
+        return _Awaitable(azure.servicebus.AutoLockRenewer())
 
     def complete(self, steps: Awaitable[T]) -> T:
         """Run a coroutine that never suspends and return what it returned."""
@@ -122,7 +131,7 @@ class _Awaitable:
         if not inspect.isroutine(value):
             return value
         if name in self._IMMEDIATE:
-            return lambda *args, **options: _Awaitable(value(*args, **options))
+            return lambda *args, **options: _Awaitable(value(*args, **_plain(options)))
 
         async def call(*args: Any, **options: Any) -> Any:
             return value(*args, **options)
@@ -139,6 +148,10 @@ class _Awaitable:
     async def __aiter__(self) -> AsyncIterator[Any]:
         for item in self._inner:
             yield item
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: each._inner if isinstance(each, _Awaitable) else each for name, each in options.items()}
 
 
 class Bench:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 from azure.servicebus import ServiceBusMessageState, ServiceBusSubQueue
 
-from .bench import Bench, bodies, message, text, texts
+from .bench import Bench, bodies, body, message, text, texts
 from .registry import scenario
 
 
@@ -67,6 +67,24 @@ async def peek_nothing(bench: Bench) -> None:
     receiver = await bench.receiver()
     assert await receiver.peek_messages(5) == []
     assert await receiver.peek_messages(5, sequence_number=1000) == []
+
+
+@scenario
+async def large_when_managed(bench: Bench) -> None:
+    content = bytes(range(256)) * 800
+    sender, receiver = await bench.pair()
+    due = datetime.now(timezone.utc) + timedelta(hours=1)
+    (number,) = await sender.schedule_messages(message(content), due)
+    (scheduled,) = await bench.seen(receiver)
+    assert body(scheduled) == content
+    await sender.cancel_scheduled_messages(number)
+    await sender.send_messages(message(content))
+    received = await bench.take_one(receiver)
+    await receiver.defer_message(received)
+    (deferred,) = await receiver.receive_deferred_messages(received.sequence_number)
+    assert body(deferred) == content
+    await receiver.complete_message(deferred)
+    await bench.is_empty(receiver)
 
 
 @scenario

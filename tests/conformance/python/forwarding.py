@@ -41,6 +41,24 @@ async def forward_dead_letters(bench: Bench) -> None:
 
 
 @scenario
+async def forward_too_far(bench: Bench) -> None:
+    sender, *dead_letters = await bench.sdk.gather(
+        bench.sender(f"{bench.name}.1"),
+        *(
+            bench.receiver(f"{bench.name}.{hop}", sub_queue=ServiceBusSubQueue.DEAD_LETTER)
+            for hop in range(1, 8)
+        ),
+    )
+    await sender.send_messages(message("far"))
+    await bench.sdk.sleep(1)
+    found = [each for receiver in dead_letters for each in await bench.seen(receiver)]
+    assert [(text(each), each.dead_letter_reason) for each in found] == [
+        ("far", "MaxTransferHopCountExceeded")
+    ]
+    await bench.is_empty(await bench.receiver(f"{bench.name}.7"))
+
+
+@scenario
 async def forward_not_received(bench: Bench) -> None:
     with pytest.raises(ServiceBusError):
         await bench.refused_receiver()

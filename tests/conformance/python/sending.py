@@ -8,8 +8,10 @@ import pytest
 from azure.servicebus import ServiceBusMessage, ServiceBusReceiveMode
 from azure.servicebus.exceptions import (
     MessageSizeExceededError,
+    MessagingEntityDisabledError,
     MessagingEntityNotFoundError,
     ServiceBusError,
+    ServiceBusQuotaExceededError,
 )
 
 from .bench import Bench, bodies, body, message, text, texts
@@ -174,6 +176,64 @@ async def any_credentials(bench: Bench) -> None:
     sender, receiver = await bench.pair()
     await sender.send_messages(message("welcome"))
     assert bodies(await bench.take_and_complete(receiver)) == ["welcome"]
+
+
+@scenario
+async def disabled(bench: Bench) -> None:
+    async def refuses_to_send(entity: str) -> None:
+        with pytest.raises(MessagingEntityDisabledError):
+            await bench.sender(entity, retries=0)
+
+    async def refuses_to_receive(entity: str) -> None:
+        with pytest.raises(MessagingEntityDisabledError):
+            await bench.receiver(entity, retries=0)
+
+    async def sends(entity: str) -> None:
+        await (await bench.sender(entity)).send_messages(message())
+
+    async def receives(entity: str) -> None:
+        await bench.silence(await bench.receiver(entity))
+
+    await bench.sdk.gather(
+        refuses_to_send(f"{bench.name}.sending"),
+        receives(f"{bench.name}.sending"),
+        refuses_to_receive(f"{bench.name}.receiving"),
+        sends(f"{bench.name}.receiving"),
+        refuses_to_send(f"{bench.name}.both"),
+        refuses_to_receive(f"{bench.name}.both"),
+    )
+
+
+@scenario
+async def queue_full(bench: Bench) -> None:
+    sender = await bench.sender(retries=0)
+    receiver = await bench.receiver(receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE)
+    for _ in range(4):
+        await sender.send_messages(message(b"x" * 240_000))
+
+    async def two_more() -> None:  # the first may fill the queue and yet be taken
+        for _ in range(2):
+            await sender.send_messages(message(b"x" * 240_000))
+
+    with pytest.raises(ServiceBusQuotaExceededError):
+        await two_more()
+    await bench.take(receiver, 4)
+    await sender.send_messages(message("room"))
+
+
+@scenario
+async def auto_delete(bench: Bench) -> None:
+    sender = await bench.sender()
+    await bench.advance(200)
+    await sender.send_messages(message("used"))
+    await bench.end(sender)
+    await bench.advance(200)
+    receiver = await bench.receiver()
+    assert bodies(await bench.take_and_complete(receiver)) == ["used"]
+    await bench.end(receiver)
+    await bench.advance(400)
+    with pytest.raises(MessagingEntityNotFoundError):
+        await bench.receiver(retries=0)
 
 
 @scenario

@@ -270,6 +270,21 @@ async def session_receive_and_delete(bench: Bench) -> None:
 
 
 @scenario
+async def session_stream(bench: Bench) -> None:
+    name = bench.unique()
+    sender, receiver = await bench.pair(session_id=name, max_wait_time=2)
+    await sender.send_messages(_of(name, *(str(number) for number in range(10))))
+    received = []
+    async for each in receiver:
+        received.append(text(each))
+        await receiver.complete_message(each)
+        if len(received) == 10:
+            break
+    assert received == [str(number) for number in range(10)]
+    await bench.is_empty(receiver)
+
+
+@scenario
 async def session_peek(bench: Bench) -> None:
     mine, other = bench.unique("mine"), bench.unique("other")
     sender, receiver = await bench.pair(session_id=mine)
@@ -328,6 +343,17 @@ async def session_id_required(bench: Bench) -> None:
 async def session_receiver_required(bench: Bench) -> None:
     with pytest.raises(ServiceBusError):
         await bench.refused_receiver()
+
+
+@scenario
+async def session_id_missing(bench: Bench) -> None:
+    sender, plain = await bench.sdk.gather(bench.sender(topic=True), bench.receiver(subscription="plain"))
+    await sender.send_messages(message("nobody's"))
+    assert bodies(await bench.take_and_complete(plain)) == ["nobody's"]
+    dead_letters = await bench.receiver(subscription="ordered", sub_queue=ServiceBusSubQueue.DEAD_LETTER)
+    (dead,) = await bench.take_and_complete(dead_letters)
+    assert text(dead) == "nobody's"
+    assert dead.dead_letter_reason.casefold().startswith("session id is null")
 
 
 @scenario

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -126,6 +127,56 @@ async def settle_mixed(bench: Bench) -> None:
     await bench.is_empty(receiver)
     (dead,) = await bench.take_and_complete(await _dead_letters(bench))
     assert (text(dead), dead.dead_letter_reason) == ("2", "third")
+
+
+@scenario
+async def many_locked(bench: Bench) -> None:
+    sender, receiver = await bench.pair()
+    for start in range(0, 1500, 100):
+        await sender.send_messages([message(str(number)) for number in range(start, start + 100)])
+    received: list[Any] = []
+    while len(received) < 1500:
+        received += await bench.take(receiver, 100)
+    assert bodies(received) == [str(number) for number in range(1500)]
+    for each in reversed(received):
+        await receiver.complete_message(each)
+    await bench.is_empty(receiver)
+
+
+@scenario
+async def auto_renewal(bench: Bench) -> None:
+    renewer = bench.sdk.renewer()
+    sender, receiver = await bench.pair(auto_lock_renewer=renewer)
+    await sender.send_messages(message())
+    received = await bench.take_one(receiver)
+    await bench.sdk.sleep(7)
+    assert received.auto_renew_error is None
+    await receiver.complete_message(received)
+    await renewer.close()
+    await bench.is_empty(receiver)
+
+
+@scenario
+async def lock_expiry_soon(bench: Bench) -> None:
+    sender, first, second = await bench.sdk.gather(bench.sender(), bench.receiver(), bench.receiver())
+    await sender.send_messages(message())
+    received = await bench.take_one(first)
+    assert received.locked_until_utc - received.enqueued_time_utc < timedelta(seconds=20)
+    await bench.sdk.sleep(2.5)
+    await bench.silence(second, 0.5)
+    again = await bench.take_one(second)
+    assert again.delivery_count == 1
+    with pytest.raises(MessageLockLostError):
+        await first.complete_message(received)
+    await second.complete_message(again)
+    await bench.is_empty(second)
+
+
+@scenario
+async def transfer_dead_letters(bench: Bench) -> None:
+    receiver = await bench.receiver(sub_queue=ServiceBusSubQueue.TRANSFER_DEAD_LETTER)
+    await bench.silence(receiver)
+    await bench.is_empty(receiver)
 
 
 @scenario

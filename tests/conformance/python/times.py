@@ -160,6 +160,35 @@ async def expiry_spares_locked(bench: Bench) -> None:
 
 
 @scenario
+async def expiry_soon(bench: Bench) -> None:
+    sender, receiver = await bench.pair()
+    await sender.send_messages([_expiring("brief", 1), message("lasting")])
+    await bench.sdk.sleep(2)
+    assert bodies(await bench.take_and_complete(receiver)) == ["lasting"]
+    await bench.silence(receiver)
+
+
+@scenario
+async def expiry_on_topic(bench: Bench) -> None:
+    sender, keeps, drops = await bench.sdk.gather(
+        bench.sender(topic=True), bench.receiver(subscription="keeps"), bench.receiver(subscription="drops")
+    )
+    await sender.send_messages(_expiring("capped", 3600))
+    await bench.advance(31)
+    await bench.silence(keeps)
+    await bench.silence(drops)
+    kept, dropped = await bench.sdk.gather(
+        *(
+            bench.receiver(subscription=subscription, sub_queue=ServiceBusSubQueue.DEAD_LETTER)
+            for subscription in ("keeps", "drops")
+        )
+    )
+    (dead,) = await bench.take_and_complete(kept)
+    assert (text(dead), dead.dead_letter_reason) == ("capped", "TTLExpiredException")
+    await bench.is_empty(dropped)
+
+
+@scenario
 async def expiry_of_deferred(bench: Bench) -> None:
     sender, receiver = await bench.pair(retries=0)
     await sender.send_messages(_expiring("deferred", 30))

@@ -68,6 +68,22 @@ export const scenarios = {
     assert.deepEqual(await receiver.peekMessages(5, { fromSequenceNumber: Long.fromNumber(1000) }), []);
   },
 
+  "large-when-managed": async (bench) => {
+    const content = Buffer.from(Array.from({ length: 204_800 }, (_, at) => at % 251));
+    const [sender, receiver] = [bench.sender(), bench.receiver({ skipParsingBodyAsJson: true })];
+    const [number] = await sender.scheduleMessages({ body: content }, ahead(3600));
+    const [scheduled] = await bench.seen(receiver);
+    assert.ok(content.equals(scheduled.body));
+    await sender.cancelScheduledMessages(number);
+    await sender.sendMessages({ body: content });
+    const received = await bench.takeOne(receiver);
+    await receiver.deferMessage(received);
+    const [deferred] = await receiver.receiveDeferredMessages(received.sequenceNumber);
+    assert.ok(content.equals(deferred.body));
+    await receiver.completeMessage(deferred);
+    await bench.isEmpty(receiver);
+  },
+
   "peek-dead-letters": async (bench) => {
     const receiver = bench.receiver();
     await bench.sender().sendMessages(texts(2));

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 
-import { bodies, counts, numbers, refused, texts } from "../bench.mjs";
+import { bodies, counts, numbers, refused, sleep, texts } from "../bench.mjs";
 
 export const scenarios = {
   forward: async (bench) => {
@@ -28,6 +28,20 @@ export const scenarios = {
     const [forwarded] = await bench.takeAndComplete(target);
     assert.deepEqual([forwarded.body, forwarded.deadLetterReason], ["bad", "Because"]);
     assert.equal(forwarded.deadLetterSource.toLowerCase(), bench.name.toLowerCase());
+  },
+
+  "forward-too-far": async (bench) => {
+    await bench.sender(`${bench.name}.1`).sendMessages({ body: "far" });
+    await sleep(1000);
+    const found = [];
+    for (let hop = 1; hop <= 7; hop += 1) {
+      found.push(...(await bench.seen(bench.receiver({ entity: `${bench.name}.${hop}`, dead: true }))));
+    }
+    assert.deepEqual(
+      found.map((each) => [each.body, each.deadLetterReason]),
+      [["far", "MaxTransferHopCountExceeded"]],
+    );
+    await bench.isEmpty(bench.receiver({ entity: `${bench.name}.7` }));
   },
 
   "forward-not-received": async (bench) => {

@@ -40,25 +40,8 @@ export const scenarios = {
   "receive-stream": async (bench) => {
     const receiver = bench.receiver();
     await bench.sender().sendMessages(texts(20));
-    const received = [];
-    const errors = [];
-    await new Promise((resolve) => {
-      receiver.subscribe({
-        processMessage: async (message) => {
-          received.push(message.body);
-          if (received.length === 20) {
-            resolve();
-          }
-        },
-        processError: async ({ error }) => {
-          errors.push(error);
-          resolve();
-        },
-      });
-    });
+    assert.deepEqual(await bench.stream(receiver, 20), numbers(20));
     await receiver.close();
-    assert.deepEqual(errors, []);
-    assert.deepEqual(received, numbers(20));
     await bench.isEmpty(bench.receiver());
   },
 

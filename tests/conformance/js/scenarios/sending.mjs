@@ -154,6 +154,54 @@ export const scenarios = {
     assert.deepEqual(bodies(await bench.takeAndComplete(receiver)), ["welcome"]);
   },
 
+  disabled: async (bench) => {
+    const refusesToSend = (entity) =>
+      refused(bench.sender(entity).sendMessages({ body: "x" }), "MessagingEntityDisabled");
+    const refusesToReceive = (entity) =>
+      refused(
+        bench.receiver({ entity }).receiveMessages(1, { maxWaitTimeInMs: 2000 }),
+        "MessagingEntityDisabled",
+      );
+    await refusesToSend(`${bench.name}.sending`);
+    await bench.silence(bench.receiver({ entity: `${bench.name}.sending` }));
+    await refusesToReceive(`${bench.name}.receiving`);
+    await bench.sender(`${bench.name}.receiving`).sendMessages({ body: "x" });
+    await refusesToSend(`${bench.name}.both`);
+    await refusesToReceive(`${bench.name}.both`);
+  },
+
+  "queue-full": async (bench) => {
+    const [sender, receiver] = [bench.sender(), bench.receiver({ receiveMode: "receiveAndDelete" })];
+    const body = Buffer.alloc(240_000, "x");
+    for (let count = 0; count < 4; count += 1) {
+      await sender.sendMessages({ body });
+    }
+    // The first may fill the queue and yet be taken.
+    const twoMore = async () => {
+      await sender.sendMessages({ body });
+      await sender.sendMessages({ body });
+    };
+    await refused(twoMore(), "QuotaExceeded");
+    await bench.take(receiver, 4);
+    await sender.sendMessages({ body: "room" });
+  },
+
+  "auto-delete": async (bench) => {
+    const sender = bench.sender();
+    await bench.advance(200);
+    await sender.sendMessages({ body: "used" });
+    await sender.close();
+    await bench.advance(200);
+    const receiver = bench.receiver();
+    assert.deepEqual(bodies(await bench.takeAndComplete(receiver)), ["used"]);
+    await receiver.close();
+    await bench.advance(400);
+    await refused(
+      bench.receiver().receiveMessages(1, { maxWaitTimeInMs: 2000 }),
+      "MessagingEntityNotFound",
+    );
+  },
+
   "idle-sender": async (bench) => {
     const [sender, receiver] = [bench.sender(), bench.receiver()];
     await sender.sendMessages({ body: "before" });

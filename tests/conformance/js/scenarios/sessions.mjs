@@ -215,6 +215,15 @@ export const scenarios = {
     await bench.isEmpty(receiver);
   },
 
+  "session-stream": async (bench) => {
+    const name = bench.unique();
+    const receiver = await bench.session(name);
+    await bench.sender().sendMessages(of(name, ...numbers(10)));
+    assert.deepEqual(await bench.stream(receiver, 10), numbers(10));
+    await receiver.close();
+    await bench.isEmpty(await bench.session(name));
+  },
+
   "session-peek": async (bench) => {
     const [mine, other] = [bench.unique("mine"), bench.unique("other")];
     const receiver = await bench.session(mine);
@@ -245,6 +254,15 @@ export const scenarios = {
 
   "session-receiver-required": async (bench) => {
     await refused(bench.receiver().receiveMessages(1, { maxWaitTimeInMs: 2000 }));
+  },
+
+  "session-id-missing": async (bench) => {
+    await bench.sender().sendMessages({ body: "nobody's" });
+    const plain = bench.receiver({ subscription: "plain" });
+    assert.deepEqual(bodies(await bench.takeAndComplete(plain)), ["nobody's"]);
+    const [dead] = await bench.takeAndComplete(bench.receiver({ subscription: "ordered", dead: true }));
+    assert.equal(dead.body, "nobody's");
+    assert.match(dead.deadLetterReason, /^session id is null/i);
   },
 
   "session-not-supported": async (bench) => {

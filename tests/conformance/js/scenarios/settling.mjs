@@ -111,6 +111,50 @@ export const scenarios = {
     assert.deepEqual([dead.body, dead.deadLetterReason], ["2", "third"]);
   },
 
+  "many-locked": async (bench) => {
+    const [sender, receiver] = [bench.sender(), bench.receiver()];
+    const sent = texts(1500);
+    for (let start = 0; start < 1500; start += 100) {
+      await sender.sendMessages(sent.slice(start, start + 100));
+    }
+    const received = [];
+    while (received.length < 1500) {
+      received.push(...(await bench.take(receiver, 100)));
+    }
+    assert.deepEqual(bodies(received), numbers(1500));
+    await Promise.all(received.reverse().map((each) => receiver.completeMessage(each)));
+    await bench.isEmpty(receiver);
+  },
+
+  "auto-renewal": async (bench) => {
+    const receiver = bench.receiver({ maxAutoLockRenewalDurationInMs: 60_000 });
+    await bench.sender().sendMessages({ body: "x" });
+    const received = await bench.takeOne(receiver);
+    await sleep(7000);
+    await receiver.completeMessage(received);
+    await bench.isEmpty(receiver);
+  },
+
+  "lock-expiry-soon": async (bench) => {
+    const [first, second] = [bench.receiver(), bench.receiver()];
+    await bench.sender().sendMessages({ body: "x" });
+    const received = await bench.takeOne(first);
+    assert.ok(received.lockedUntilUtc - received.enqueuedTimeUtc < 20_000);
+    await sleep(2500);
+    await bench.silence(second);
+    const again = await bench.takeOne(second);
+    assert.equal(again.deliveryCount, 1);
+    await refused(first.completeMessage(received), "MessageLockLost");
+    await second.completeMessage(again);
+    await bench.isEmpty(second);
+  },
+
+  "transfer-dead-letters": async (bench) => {
+    const receiver = bench.receiver({ subQueueType: "transferDeadLetter" });
+    await bench.silence(receiver);
+    await bench.isEmpty(receiver);
+  },
+
   "renew-lock": async (bench) => {
     const receiver = bench.receiver();
     await bench.sender().sendMessages({ body: "x" });

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 
 import Long from "long";
 
-import { ahead, bodies, refused, texts } from "../bench.mjs";
+import { ahead, bodies, refused, sleep, texts } from "../bench.mjs";
 
 const expiring = (body, seconds, rest = {}) => ({ body, timeToLive: seconds * 1000, ...rest });
 
@@ -128,6 +128,27 @@ export const scenarios = {
     await receiver.completeMessage(kept);
     await receiver.abandonMessage(lost);
     await bench.silence(receiver);
+  },
+
+  "expiry-soon": async (bench) => {
+    const receiver = bench.receiver();
+    await bench.sender().sendMessages([expiring("brief", 1), { body: "lasting" }]);
+    await sleep(2000);
+    assert.deepEqual(bodies(await bench.takeAndComplete(receiver)), ["lasting"]);
+    await bench.silence(receiver);
+  },
+
+  "expiry-on-topic": async (bench) => {
+    const receivers = ["keeps", "drops"].map((subscription) => bench.receiver({ subscription }));
+    await bench.sender().sendMessages(expiring("capped", 3600));
+    await bench.advance(31);
+    await Promise.all(receivers.map((receiver) => bench.silence(receiver)));
+    const [kept, dropped] = ["keeps", "drops"].map((subscription) =>
+      bench.receiver({ subscription, dead: true }),
+    );
+    const [dead] = await bench.takeAndComplete(kept);
+    assert.deepEqual([dead.body, dead.deadLetterReason], ["capped", "TTLExpiredException"]);
+    await bench.isEmpty(dropped);
   },
 
   "expiry-of-deferred": async (bench) => {
