@@ -122,11 +122,10 @@ def bus_error(error: Exception, what: str) -> BusError:
     condition = found.group(1) if found else None
     if condition in _REFUSALS:
         text = _prose(error)
-        # Service Bus words both the same way round: the entity's nature first, then what to do about it.
-        if "requires sessions" in text or "session support enabled" in text or "requires session" in text:
-            return MustNotRequireSessions(f"{what}: {text}")
-        if "session" in text.lower() and ("non-session" in text.lower() or "not support" in text.lower()):
+        if "does not require session" in text:
             return MustRequireSessions(f"{what}: {text}")
+        if "requires session" in text or "session support enabled" in text:
+            return MustNotRequireSessions(f"{what}: {text}")
         return Refused(f"{what}: {text}")
     return LinkLost(f"{what}: {_prose(error) or type(error).__name__}")
 
