@@ -25,7 +25,7 @@ class PlainStore(Store):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._ready = Ready()
-        # Consumers with credit, in turn. One whose credit was withdrawn is skipped when its turn comes.
+        # Consumers with credit, in the order in which they came by it or were last served.
         self._row: deque[Consumer] = deque()
 
     def open(
@@ -49,10 +49,13 @@ class PlainStore(Store):
     def credit(self, consumer: Consumer, credit: int, now: float) -> None:
         consumer.credit = credit
         consumer.active_at = now
-        if credit > 0 and not consumer.queued:
-            consumer.queued = True
-            self._row.append(consumer)
-        if self._ready:
+        if consumer.queued != (credit > 0):
+            consumer.queued = credit > 0
+            if consumer.queued:
+                self._row.append(consumer)
+            else:
+                self._row.remove(consumer)
+        if self._row:
             self._hand_out(now)
 
     def in_session(self, session_id: str) -> Mapping[int, Message]:
@@ -76,25 +79,27 @@ class PlainStore(Store):
     def _hand_out(self, now: float) -> None:
         row, ready = self._row, self._ready
         while row:
-            consumer = row[0]
-            if consumer.credit <= 0:
-                row.popleft()
-                consumer.queued = False
-                continue
             message = ready.pop()
             if message is None:
                 return
-            row.rotate(-1)
+            consumer = row.popleft()
+            self._had_turn(consumer)
             self._hand_over(consumer, message, now)
+
+    def _had_turn(self, consumer: Consumer) -> None:
+        if consumer.credit > 1:
+            self._row.append(consumer)
+        else:
+            consumer.queued = False
 
     def _left_row(self, message: Message) -> None:
         self._ready.left()
 
     def _next_consumer(self, message: Message) -> Consumer | None:
-        for _ in range(len(self._row)):
-            consumer = self._row[0]
-            self._row.rotate(-1)
-            if consumer.credit > 0 and not consumer.destructive:
+        for consumer in self._row:
+            if not consumer.destructive:
+                self._row.remove(consumer)
+                self._had_turn(consumer)
                 return consumer
         return None
 

@@ -173,8 +173,12 @@ class Store(ABC):
                 self._way_on.dead_letter(message, now, *_EXPIRED)
         else:
             self._insert(message)
-            self._activate(message)
+            message.become(_ACTIVE)
+            self._enqueue(message)
             self._flow(message, now)
+            # Most messages are handed out at once: only one that is left waiting needs a timer.
+            if message.expires_at != NEVER and message.state is _ACTIVE:
+                self._timers.arm(message, message.expires_at, self._due)
         return message
 
     def schedule(self, incoming: Incoming, now: float, origin: Origin | None = None) -> Message:
@@ -184,6 +188,8 @@ class Store(ABC):
         self.scheduled += 1
         self._insert(message)
         assert incoming.scheduled_at is not None
+        if message.time_to_live is not None:
+            message.expires_at = incoming.scheduled_at + message.time_to_live
         self._timers.arm(message, incoming.scheduled_at, self._due)
         return message
 
@@ -268,10 +274,6 @@ class Store(ABC):
             self.deferred -= 1
         self._gone(message)
 
-    def discard(self, message: Message) -> None:
-        """Throw a message away."""
-        self._remove(message)
-
     def clear(self, error: BrokerError, now: float) -> None:
         """The entity is deleted: everybody is told and everything thrown away."""
         self.evict(error, now)
@@ -280,7 +282,8 @@ class Store(ABC):
 
     def evict(self, error: BrokerError, now: float) -> None:
         """Close all consumers and tell them why."""
-        for consumer in list(self.consumers):
+        # Those that wait go first, or they would get what the others leave.
+        for consumer in sorted(self.consumers, key=lambda consumer: not consumer.pending):
             self.close(consumer, now, error)
 
     # -- consumers ---------------------------------------------------------------------------------------
