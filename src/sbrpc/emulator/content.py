@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from sbrpc.emulator.amqp import codec, sections
-from sbrpc.emulator.amqp.codec import decode_at
+from sbrpc.emulator.amqp.frames import read_fields
 from sbrpc.emulator.amqp.types import Described, Long, Symbol, Timestamp, UInt
 from sbrpc.emulator.broker import Incoming, Message, MessageState
 
@@ -72,7 +72,6 @@ class AmqpContent:
     def __init__(
         self,
         bare: bytes,
-        *,
         annotations: dict[Any, Any] | None = None,
         durable: bool = True,
         priority: int | None = None,
@@ -170,11 +169,7 @@ def parse_message(payload: bytes) -> Incoming:
     bare_at = parts.bare
     durable, priority, ttl = True, None, None
     if parts.header_at >= 0:
-        header = parts.header()
-        priority = header.priority
-        durable = header.durable is not False
-        if header.ttl is not None:
-            ttl = header.ttl / 1000
+        durable, priority, ttl = _header_facts(payload[parts.header_at : parts.header_end])
     annotations = scheduled_at = partition_key = None
     if parts.annotations_at >= 0:
         annotations = parts.annotations()
@@ -182,21 +177,13 @@ def parse_message(payload: bytes) -> Incoming:
         scheduled_at = scheduled / 1000 if isinstance(scheduled, int) else None
         key = annotations.get(_PARTITION_KEY)
         partition_key = str(key) if key is not None else None
-    fields = decode_at(payload, parts.properties_at)[0] if parts.properties_at >= 0 else []
-    if not isinstance(fields, list):
-        raise ValueError("the properties section is not a list")
+    fields = parts.property_fields()
     count = len(fields)
     session = fields[_GROUP_ID] if count > _GROUP_ID else None
     if ttl is None and count > _CREATED:
         ttl = _expiry(fields[_EXPIRES], fields[_CREATED])
     return Incoming(
-        AmqpContent(
-            payload[bare_at:] if bare_at else payload,
-            annotations=annotations,
-            durable=durable,
-            priority=priority,
-            size=len(payload),
-        ),
+        AmqpContent(payload[bare_at:] if bare_at else payload, annotations, durable, priority, len(payload)),
         fields[_MESSAGE_ID] if count else None,
         str(session) if session is not None else None,
         ttl,
@@ -204,6 +191,13 @@ def parse_message(payload: bytes) -> Incoming:
         partition_key,
         parts.body - bare_at,
     )
+
+
+@lru_cache(maxsize=1024)
+def _header_facts(encoded: bytes) -> tuple[bool, int | None, float | None]:
+    """Durability, priority and time to live (seconds) in a header; a sender's headers are mostly alike."""
+    header = sections.Header.of(read_fields(encoded, 0)[0])
+    return header.durable is not False, header.priority, None if header.ttl is None else header.ttl / 1000
 
 
 def _expiry(expires: Any, created: Any) -> float | None:

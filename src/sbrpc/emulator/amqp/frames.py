@@ -11,7 +11,7 @@ from struct import Struct
 from struct import error as StructError
 from typing import Any
 
-from .codec import DecodeError, decode_at
+from .codec import DecodeError, Timestamp, decode_at
 from .composites import descriptor_of
 from .performatives import ACCEPTED
 
@@ -43,6 +43,7 @@ _HEADER = Struct(">IBBH")
 _U32 = Struct(">I")
 _u32_at = _U32.unpack_from
 _pack_u32 = _U32.pack
+_i64_at = Struct(">q").unpack_from
 
 read_header: Callable[[bytes, int], tuple[Any, ...]] = _HEADER.unpack_from
 """(size, data offset in words, type, channel) of the frame at a position that has at least 8 bytes."""
@@ -121,6 +122,13 @@ def read_fields(body: bytes, position: int) -> tuple[list[Any], int]:
             elif code == 0 and body[position : position + 4] == b"\x00\x53\x24\x45":
                 append(ACCEPTED)
                 position += 4
+            elif code == 0xA1:
+                start = position + 2
+                position = start + body[position + 1]
+                append(str(body[start:position], "utf-8"))
+            elif code == 0x83:
+                append(Timestamp(_i64_at(body, position + 1)[0]))
+                position += 9
             else:
                 value, position = decode_at(body, position, 1)
                 append(value)
@@ -130,6 +138,8 @@ def read_fields(body: bytes, position: int) -> tuple[list[Any], int]:
             )
     except (IndexError, StructError):
         raise DecodeError("the performative is cut off") from None
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"a string in a performative is malformed: {error}") from None
     return fields, end
 
 

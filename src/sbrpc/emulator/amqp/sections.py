@@ -85,6 +85,7 @@ class Sections:
     __slots__ = (
         "payload",
         "header_at",
+        "header_end",
         "delivery_annotations_at",
         "annotations_at",
         "bare",
@@ -99,6 +100,7 @@ class Sections:
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
         self.header_at = -1
+        self.header_end = -1
         self.delivery_annotations_at = -1
         self.annotations_at = -1
         self.bare = -1
@@ -183,7 +185,15 @@ def split(payload: bytes) -> Sections:
     position, end = 0, len(payload)
     previous = 0
     while position < end:
-        code, value_at = _section(payload, position)
+        # What every client sends is read here; whatever else is allowed, in `_section`.
+        if (
+            payload.startswith(b"\x00\x53", position)
+            and end - position > 3
+            and payload[position + 2] >= _HEADER
+        ):
+            code, value_at = payload[position + 2], position + 3
+        else:
+            code, value_at = _section(payload, position)
         if code <= previous or code > _FOOTER:
             raise DecodeError(
                 f"section 0x{code:02x} at byte {position} comes behind section 0x{previous:02x}"
@@ -193,7 +203,8 @@ def split(payload: bytes) -> Sections:
         if code >= _DATA:
             # The body and the footer stay as they are: only their outlines are checked.
             sections.body_code = code if code != _FOOTER else 0
-            _check_body(payload, position)
+            if code != _DATA or skip(payload, value_at) != end or payload[value_at] not in (0xA0, 0xB0):
+                _check_body(payload, position)
             break
         if code == _PROPERTIES:
             sections.properties_at = value_at
@@ -206,7 +217,15 @@ def split(payload: bytes) -> Sections:
             sections.header_at = value_at
         else:
             sections.delivery_annotations_at = value_at
-        position = skip(payload, value_at)
+        constructor = payload[value_at]
+        if (constructor == 0xC0 or constructor == 0xC1) and value_at + 1 < end:
+            position = value_at + 2 + payload[value_at + 1]
+            if position > end:
+                raise DecodeError(f"the value at byte {value_at} is cut off")
+        else:
+            position = skip(payload, value_at)
+        if code == _HEADER:
+            sections.header_end = position
         previous = code
     sections.body = sections.application_end = position
     if sections.bare < 0:
