@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from sbrpc.emulator.amqp.codec import encode, encode_fields
 from sbrpc.emulator.amqp.connection import Attached, Closed, Credited, Detached, Limits, Settled
+from sbrpc.emulator.amqp.frames import frame
 from sbrpc.emulator.amqp.performatives import (
     ACCEPTED,
     RELEASED,
@@ -337,6 +339,16 @@ def test_backward_ranges_close_the_connection(client: Client) -> None:
     events = client.settle(5, 4, settled=True, state=ACCEPTED)
     assert isinstance(events[-1], Closed)
     assert isinstance(client.received()[-1], Close)
+
+
+def test_dispositions_of_nothing_close_the_connection(client: Client) -> None:
+    """A disposition must say for which delivery it is, in the short form too."""
+    fields = [True, None, None, False, ACCEPTED, None]
+    parts = [value.encode() if value is ACCEPTED else encode(value) for value in fields]
+    (closed,) = client.feed(frame(1, b"\x00\x53\x15" + encode_fields(parts)))
+    assert isinstance(closed, Closed)
+    assert closed.error is not None
+    assert closed.error.condition == "amqp:decode-error"
 
 
 def test_dispositions_without_news_are_ignored(client: Client) -> None:
