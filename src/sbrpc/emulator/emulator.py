@@ -13,10 +13,20 @@ from types import TracebackType
 
 from sbrpc.emulator.access import Access, AccessKey
 from sbrpc.emulator.amqp.connection import Connection, Limits
-from sbrpc.emulator.broker import Broker
+from sbrpc.emulator.broker import Books, Broker
 from sbrpc.emulator.clock import VirtualClock
+from sbrpc.emulator.control import FaultControl
+from sbrpc.emulator.faults import Faults
 from sbrpc.emulator.gateway import Gateway
+from sbrpc.emulator.http.admin import Admin
+from sbrpc.emulator.http.api import Api
+from sbrpc.emulator.http.messages import Request, Response
+from sbrpc.emulator.http.server import HttpFront
+from sbrpc.emulator.http.site import Site
+from sbrpc.emulator.http.tls import Certificate
+from sbrpc.emulator.interference import Interference
 from sbrpc.emulator.tcp import Front
+from sbrpc.emulator.traffic import Traffic
 from sbrpc.topology import Queue, Topic
 
 __all__ = ["Emulator"]
@@ -26,6 +36,8 @@ log = logging.getLogger("sbrpc.emulator")
 DEFAULT_KEY_NAME = "RootManageSharedAccessKey"
 DEFAULT_KEY = "SAS_KEY_VALUE"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# Addresses to listen on that nobody can connect to: a client on this machine uses the other name.
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "localhost"}
 
 
 class Emulator:
@@ -58,13 +70,19 @@ class Emulator:
         self.port = port
         self.http_port = http_port
         self.namespace = namespace
+        self.certificate = Certificate(() if host in _WILDCARDS else (host,))
         self.clock = VirtualClock()
         self.broker = Broker()
         self.access = Access(access_keys)
         amqp_limits = limits or Limits()
         self.gateway = Gateway(self.broker, self.access, new_peer=lambda: Connection(amqp_limits))
         self.front = Front(self.gateway, self.clock, max_connections=max_connections, max_backlog=max_backlog)
+        faults = Faults()
+        interference = Interference(self.gateway, faults, ended=lambda: self.faults.changed())
+        self.faults = FaultControl(faults, interference, self.front, self.clock)
+        self._http = self._build_http() if http_port is not None else None
         self._wanted_port = port
+        self._wanted_http_port = http_port
         self._running = False
         now = self.clock.now()
         entities: list[Queue | Topic] = [Queue(item) if isinstance(item, str) else item for item in queues]
@@ -74,24 +92,95 @@ class Emulator:
     @property
     def connection_string(self) -> str:
         """What an Azure SDK client needs to connect; known once the emulator runs."""
-        key = self.access.keys[0] if self.access.keys else None
-        return self.connection_string_for(
-            key.name if key is not None else DEFAULT_KEY_NAME, key.key if key is not None else DEFAULT_KEY
-        )
+        return self.connection_string_for(*self._first_key())
 
     def connection_string_for(self, key_name: str, key: str) -> str:
         """The connection string with a given access key in it."""
+        return self._connection_string(self.port, key_name, key)
+
+    @property
+    def admin_connection_string(self) -> str:
+        """What a `ServiceBusAdministrationClient` needs. It insists on TLS, so it is told whom to trust:
+
+        ServiceBusAdministrationClient.from_connection_string(
+            emulator.admin_connection_string, connection_verify=emulator.certificate_file
+        )
+        """
+        return self._connection_string(self._known_http_port(), *self._first_key())
+
+    @property
+    def http_url(self) -> str:
+        """Where the page is, and the JSON API, and the management API; the same with https."""
+        return f"http://{self._address(self._known_http_port())}"
+
+    @property
+    def certificate_file(self) -> str:
+        """A file with the certificate authority that `https` clients of this emulator have to trust, in PEM.
+
+        It is made when it is first asked for and deleted when the emulator stops. Raises
+        `sbrpc.emulator.http.tls.TlsUnavailable` when the `cryptography` package is not installed.
+        """
+        return str(self.certificate.file)
+
+    @property
+    def books(self) -> dict[str, Books]:
+        """Operations and credits of each entity by address, counted as Azure does."""
+        return self.broker.books()
+
+    def _first_key(self) -> tuple[str, str]:
+        key = self.access.keys[0] if self.access.enforced else None
+        return (DEFAULT_KEY_NAME, DEFAULT_KEY) if key is None else (key.name, key.key)
+
+    def _connection_string(self, port: int, key_name: str, key: str) -> str:
         if not self._running:
             raise RuntimeError("the emulator is not running; its port is known inside `async with`")
         return (
-            f"Endpoint=sb://{self._address()};SharedAccessKeyName={key_name};"
+            f"Endpoint=sb://{self._address(port)};SharedAccessKeyName={key_name};"
             f"SharedAccessKey={key};UseDevelopmentEmulator=true;"
         )
 
-    def _address(self) -> str:
-        # A wildcard address is for listening; a client on this machine connects to loopback.
-        host = {"0.0.0.0": "127.0.0.1", "::": "localhost"}.get(self.host, self.host)
-        return f"{host}:{self.port}"
+    def _address(self, port: int) -> str:
+        host = _WILDCARDS.get(self.host, self.host)
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _known_http_port(self) -> int:
+        if self.http_port is None or not self._running:
+            raise RuntimeError("the emulator does not listen for HTTP; give it `http_port`, 0 for a free one")
+        return self.http_port
+
+    def _build_http(self) -> HttpFront:
+        """Everything on the HTTP port, put together."""
+        traffic = self.gateway.traffic = Traffic()
+        admin = Admin(self.broker, self.access, namespace=self.namespace, created_at=self.clock.now())
+        api = Api(
+            namespace=self.namespace,
+            broker=self.broker,
+            front=self.front,
+            faults=self.faults,
+            traffic=traffic,
+            clock=self.clock,
+            advance=self.advance,
+            changed=self._changed,
+        )
+
+        async def manage(request: Request) -> Response:
+            response = admin.handle(request, self.clock.now())
+            self._changed()
+            return response
+
+        site = Site(
+            manage=manage,
+            api=api.handle,
+            certificate=self.certificate,
+            ready=lambda: self._running,
+            local=self.host in _LOOPBACK,
+        )
+        return HttpFront(site.handle, certificate=self.certificate)
+
+    def _changed(self) -> None:
+        """The broker was used from elsewhere than a connection: do what follows for those that have one."""
+        self.gateway.after_broker(self.clock.now())
+        self.front.transmit()
 
     async def __aenter__(self) -> Emulator:
         await self.start()
@@ -109,17 +198,29 @@ class Emulator:
         if self.host not in _LOOPBACK:
             log.warning("listening on %s: whoever reaches this address can use the emulator", self.host)
         _, self.port = await self.front.listen(self.host, self._wanted_port)
+        if self._http is not None and self._wanted_http_port is not None:
+            try:
+                self.http_port = await self._http.listen(self.host, self._wanted_http_port)
+            except OSError:
+                await self.front.close()
+                raise
         self._running = True
 
     async def stop(self) -> None:
         """Drop all connections and stop listening; safe to call twice."""
         self._running = False
+        if self._http is not None:
+            await self._http.close()
         await self.front.close()
+        self.certificate.remove()
 
     async def restart(self) -> None:
         """Drop all connections and listen again on the same port, with the same state."""
-        self._wanted_port = self.port
-        await self.stop()
+        self._wanted_port, self._wanted_http_port = self.port, self.http_port
+        self._running = False
+        await self.front.close()
+        if self._http is not None:
+            await self._http.close()
         await self.start()
 
     async def advance(self, seconds: float) -> None:

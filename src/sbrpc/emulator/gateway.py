@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from sbrpc.emulator import content, management
@@ -31,11 +31,13 @@ from sbrpc.emulator.broker import (
     DeadLetter,
     Defer,
     Deliver,
+    Incoming,
     Mode,
     Outcome,
     Release,
     SessionAccepted,
 )
+from sbrpc.emulator.traffic import Traffic
 
 __all__ = ["Gateway", "Peer", "normalise"]
 
@@ -88,14 +90,27 @@ def normalise(address: str | None) -> str:
 class Peer:
     """One connection and what the gateway knows of who is behind it."""
 
-    __slots__ = ("access", "amqp", "paused", "replies")
+    __slots__ = ("access", "amqp", "replies")
 
     def __init__(self, connection: amqp.Connection) -> None:
         self.amqp = connection
         self.access: dict[str, Any] = {}
-        self.paused = False
         # Links on which answers of $cbs and $management leave.
         self.replies: list[ReplyNode] = []
+
+    @property
+    def container_id(self) -> str:
+        """What the client calls its connection."""
+        return self.amqp.container_id
+
+    def entities(self) -> set[str]:
+        """Addresses of the entities it has links to."""
+        nodes = (link.user for link in self.amqp.links)
+        return {node.address for node in nodes if isinstance(node, SenderNode | ReceiverNode)}
+
+    def unfinished(self) -> bytes:
+        """The beginning of a frame whose end has not arrived."""
+        return self.amqp.unfinished
 
 
 class Node(Protocol):
@@ -207,24 +222,40 @@ class SenderNode(BaseNode):
         self.address = address
 
     def received(self, event: amqp.Received, now: float) -> None:
-        gateway = self.gateway
+        gateway, meddler = self.gateway, self.gateway.meddler
         outcome: p.Outcome = p.ACCEPTED
+        failure = None
         try:
             if event.message_format == BATCH_FORMAT:
                 incoming = content.parse_batch(event.payload)
             else:
                 incoming = [content.parse_message(event.payload)]
-            if (fault := gateway.on_send) is not None:
-                fault(self.address, incoming)
+            if meddler is not None:
+                failure = meddler.before("send", self.address, self.peer, now)
             gateway.broker.send(self.address, incoming, now)
+            if gateway.traffic is not None:
+                self._note(gateway.traffic, incoming, now)
+            if meddler is not None:
+                meddler.sent(self)
+            if failure is not None:
+                raise failure
         except BrokerError as error:
             outcome = rejected(error.condition, error.description)
+            gateway.note("refused", self.address, self.peer, now, error.description)
         except ValueError as error:
             outcome = rejected("amqp:decode-error", f"The message cannot be decoded: {error}")
         else:
             gateway.after_broker(now)
         if not event.settled:
             self.link.outcome(event.delivery_id, outcome)
+
+    def _note(self, traffic: Traffic, incoming: list[Incoming], now: float) -> None:
+        who = self.peer.amqp.container_id
+        for message in incoming:
+            traffic.note(
+                *(now, "sent", self.address, who),
+                *(message.message_id, message.session_id, message.content.size),
+            )
 
 
 class ReceiverNode(BaseNode):
@@ -249,11 +280,20 @@ class ReceiverNode(BaseNode):
             self.link.drained()
             self.gateway.broker.set_credit(consumer, 0, now)
 
-    def deliver(self, effect: Deliver) -> None:
+    def deliver(self, effect: Deliver, now: float) -> None:
         token = effect.lock_token
+        gateway = self.gateway
+        if gateway.traffic is not None:
+            message = effect.message
+            gateway.traffic.note(
+                *(now, "delivered", self.address, self.peer.amqp.container_id),
+                *(message.message_id, message.session_id, message.content.size),
+            )
+        if gateway.meddler is not None:
+            gateway.meddler.delivered(self, effect)
         if token is None:
             payload = content.encode_delivery(effect.message, effect.delivery_count, None)
-            self.link.send(payload, tag=self.gateway.next_tag(), settled=True)
+            self.link.send(payload, tag=gateway.next_tag(), settled=True)
             return
         payload = content.encode_delivery(effect.message, effect.delivery_count, effect.locked_until)
         self.tokens[self.link.send(payload, tag=token.bytes_le, settled=False)] = token
@@ -264,14 +304,19 @@ class ReceiverNode(BaseNode):
         confirmed = confirmation(event.state)
         for delivery_id, tag in event.deliveries:
             token = tokens.pop(delivery_id, None) or UUID(bytes_le=tag)
+            wanted = outcome if gateway.meddler is None else gateway.meddler.settling(token, outcome)
             try:
-                gateway.broker.settle(self.address, token, outcome, now, session_consumer=self.consumer)
+                gateway.broker.settle(self.address, token, wanted, now, session_consumer=self.consumer)
             except BrokerError as error:
                 if not event.settled:
                     link.confirm(delivery_id, delivery_id, rejected(error.condition, error.description))
             else:
                 if not event.settled:
                     link.confirm(delivery_id, delivery_id, confirmed)
+        if event.deliveries:
+            count = len(event.deliveries)
+            detail = f"{count} messages" if count > 1 else ""
+            gateway.note(_DONE[type(outcome)], self.address, self.peer, now, detail)
         if not event.settled:
             for delivery_id in event.unknown:
                 link.confirm(delivery_id, delivery_id, rejected(LOCK_LOST, LOCK_LOST_TEXT))
@@ -282,6 +327,16 @@ class ReceiverNode(BaseNode):
             self.gateway.broker.close_consumer(self.consumer, now)
             self.consumer = None
             self.gateway.after_broker(now)
+
+
+# What has been done to a message, in words.
+_DONE = {
+    Complete: "completed",
+    Abandon: "abandoned",
+    Defer: "deferred",
+    DeadLetter: "dead-lettered",
+    Release: "released",
+}
 
 
 def broker_outcome(state: p.Outcome | p.Received | None) -> Outcome:
@@ -300,6 +355,33 @@ def broker_outcome(state: p.Outcome | p.Received | None) -> Outcome:
     return Release()
 
 
+class Meddler(Protocol):
+    """Somebody who makes things go wrong on purpose, asked at the places where they can."""
+
+    def before(
+        self, operation: Literal["send", "attach", "management"], address: str, peer: Peer, now: float
+    ) -> BrokerError | None:
+        """Raise for an operation that fails; the error of one that is carried out first is returned."""
+
+    def sent(self, node: SenderNode) -> None:
+        """A message has come in over a link."""
+
+    def delivered(self, node: ReceiverNode, effect: Deliver) -> None:
+        """A message has gone out over a link."""
+
+    def settling(self, token: UUID, outcome: Outcome) -> Outcome:
+        """What becomes of a receiver's decision."""
+
+    def catch_up(self, now: float) -> bool:
+        """Do what had to wait until all effects were carried out; whether there was anything."""
+
+    def next_timer(self) -> float | None:
+        """When it wants to be woken."""
+
+    def handle_timer(self, now: float) -> None:
+        """Let everything happen that is due."""
+
+
 class Gateway:
     """All connections of one emulator, and the broker behind them."""
 
@@ -308,8 +390,10 @@ class Gateway:
         self.access = access
         self.peers: set[Peer] = set()
         self.dirty: set[Peer] = set()
-        # Set by the faults: called with (address, messages) before they are stored; raises BrokerError.
-        self.on_send: Callable[[str, list[Any]], None] | None = None
+        # Set while there are faults in force.
+        self.meddler: Meddler | None = None
+        # Set where somebody may look in.
+        self.traffic: Traffic | None = None
         self._new_peer = new_peer
         self._tags = 0
 
@@ -328,6 +412,7 @@ class Gateway:
     def disconnect(self, peer: Peer, now: float) -> None:
         """The peer's socket is gone: everything behind its links ends."""
         self.process(peer, peer.amqp.connection_lost(), now)
+        self.note("disconnected", "", peer, now)
         self.peers.discard(peer)
         self.dirty.discard(peer)
 
@@ -336,6 +421,7 @@ class Gateway:
         self.dirty.add(peer)
         for event in events:
             if isinstance(event, amqp.Opened):
+                self.note("connected", "", peer, now)
                 continue
             if isinstance(event, amqp.Closed):
                 if event.error is not None:
@@ -365,6 +451,8 @@ class Gateway:
         address = normalise(getattr(terminus, "address", None))
         lowered = address.lower()
         try:
+            if self.meddler is not None and lowered != "$cbs":
+                self.meddler.before("attach", address, peer, now)
             if lowered == "$cbs":
                 self._attach_service(peer, link, "$cbs")
             elif lowered.endswith("/$management"):
@@ -379,6 +467,7 @@ class Gateway:
             if link.user is not None:
                 link.user = None
             link.refuse(error.condition, error.description)
+            self.note("refused", address, peer, now, error.description)
 
     def _attach_service(self, peer: Peer, link: amqp.Link, address: str) -> None:
         if link.role_is_sender:
@@ -449,9 +538,16 @@ class Gateway:
             operation = request.properties.get("operation")
             right = Right.SEND if operation in management.SENDERS_MAY else Right.LISTEN
             self.access.check(peer.access, address, right, now)
+            failure = None
+            if self.meddler is not None:
+                failure = self.meddler.before("management", address, peer, now)
             payload = management.handle(self.broker, address, request, now)
+            self.note("managed", address, peer, now, str(operation))
+            if failure is not None:
+                raise failure
         except BrokerError as error:
             payload = management.error_response(request, error)
+            self.note("refused", address, peer, now, f"{operation}: {error.description}")
         self.after_broker(now)
         return payload
 
@@ -459,12 +555,18 @@ class Gateway:
 
     def after_broker(self, now: float) -> None:
         """Put the broker's effects on the wire of the connections they belong to."""
+        self._carry_out(now)
+        # Not in between: effects carry live messages, which another call to the broker may change.
+        while self.meddler is not None and self.meddler.catch_up(now):
+            self._carry_out(now)
+
+    def _carry_out(self, now: float) -> None:
         effects = self.broker.take_effects()
         while effects:
             for effect in effects:
                 node: ReceiverNode = effect.consumer.key
                 if type(effect) is Deliver:
-                    node.deliver(effect)
+                    node.deliver(effect, now)
                 elif isinstance(effect, SessionAccepted):
                     self._accept_receiver(node)
                 elif isinstance(effect, ConsumerRefused):
@@ -476,6 +578,11 @@ class Gateway:
                 self.dirty.add(node.peer)
             effects = self.broker.take_effects()
 
+    def note(self, what: str, address: str, peer: Peer, now: float, detail: str = "") -> None:
+        """Tell whoever looks in what has happened."""
+        if self.traffic is not None:
+            self.traffic.note(now, what, address, peer.container_id, detail=detail)
+
     def next_tag(self) -> bytes:
         """A delivery tag for a message that has no lock."""
         self._tags += 1
@@ -484,12 +591,18 @@ class Gateway:
     # -- time -------------------------------------------------------------------------------------------
 
     def next_timer(self) -> float | None:
-        """When the broker wants to be woken."""
-        return self.broker.next_timer()
+        """When the broker, or who meddles with it, wants to be woken."""
+        due = self.broker.next_timer()
+        other = self.meddler.next_timer() if self.meddler is not None else None
+        if due is None or other is None:
+            return other if due is None else due
+        return min(due, other)
 
     def handle_timer(self, now: float) -> None:
         """Let everything happen that is due."""
         self.broker.handle_timer(now)
+        if self.meddler is not None:
+            self.meddler.handle_timer(now)
         self.after_broker(now)
 
 

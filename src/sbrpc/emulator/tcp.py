@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from itertools import count
 from typing import cast
 
 from sbrpc.emulator.clock import VirtualClock
+from sbrpc.emulator.faults import Faults
 from sbrpc.emulator.gateway import Gateway, Peer
+from sbrpc.emulator.hindrance import Hindrance
 
-__all__ = ["Front"]
+__all__ = ["Front", "ServerConnection"]
 
 log = logging.getLogger("sbrpc.emulator")
 
@@ -36,7 +39,10 @@ class Front:
         self.max_connections = max_connections
         # Bytes that may wait for one peer that does not read before its connection is dropped.
         self.max_backlog = max_backlog
-        self.connections: set[_Connection] = set()
+        self.connections: set[ServerConnection] = set()
+        # Set while there are faults in force.
+        self.faults: Faults | None = None
+        self._numbers = count(1)
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -45,7 +51,7 @@ class Front:
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Start to listen; port 0 picks a free one. Gives the address in use."""
         self._loop = asyncio.get_running_loop()
-        self._server = await self._loop.create_server(lambda: _Connection(self), host, port, backlog=512)
+        self._server = await self._loop.create_server(lambda: ServerConnection(self), host, port, backlog=512)
         address = self._server.sockets[0].getsockname()
         return str(address[0]), int(address[1])
 
@@ -68,6 +74,12 @@ class Front:
         """Cut every connection without a word, as a crash would."""
         for connection in list(self.connections):
             connection.abort()
+
+    def review(self) -> None:
+        """The faults have changed: connections that only they kept alive end."""
+        for connection in list(self.connections):
+            if connection.hindrance is not None:
+                connection.hindrance.review()
 
     # -- output -----------------------------------------------------------------------------------------
 
@@ -103,12 +115,16 @@ class Front:
         self.transmit()
 
 
-class _Connection(asyncio.BufferedProtocol):
+class ServerConnection(asyncio.BufferedProtocol):
     """One client's socket."""
 
     def __init__(self, front: Front) -> None:
         self.front = front
+        self.number = next(front._numbers)
         self.peer: Peer = front.gateway.connect()
+        self.since = front.clock.now()
+        self.remote = ""
+        self.hindrance: Hindrance | None = None
         self.transport: asyncio.Transport | None = None
         self._buffer = bytearray(_READ_SIZE)
         self._socket: socket.socket | None = None
@@ -116,9 +132,13 @@ class _Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._socket = transport.get_extra_info("socket")
+        address = transport.get_extra_info("peername")
+        self.remote = f"{address[0]}:{address[1]}" if address else ""
         self.front.connections.add(self)
         if len(self.front.connections) > self.front.max_connections:
             log.warning("connection refused: %d are open already", self.front.max_connections)
+            self.abort()
+        elif self.front.faults is not None and not self.front.faults.accepts():
             self.abort()
 
     def get_buffer(self, sizehint: int) -> bytearray:
@@ -128,14 +148,39 @@ class _Connection(asyncio.BufferedProtocol):
         front = self.front
         if _QUICKACK is not None and self._socket is not None:
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-        front.gateway.feed(self.peer, bytes(memoryview(self._buffer)[:nbytes]), front.clock.now())
-        front.transmit()
+        data = bytes(memoryview(self._buffer)[:nbytes])
+        if front.faults is None and self.hindrance is None:
+            self._feed(data)
+        else:
+            self._hindered().incoming(data)
+
+    def _feed(self, data: bytes) -> None:
+        self.front.gateway.feed(self.peer, data, self.front.clock.now())
+        self.front.transmit()
+
+    def _hindered(self) -> Hindrance:
+        if self.hindrance is None:
+            front = self.front
+            assert front.faults is not None
+            assert front._loop is not None
+            self.hindrance = Hindrance(
+                self.peer,
+                front.faults,
+                front._loop,
+                feed=self._feed,
+                write=self._write,
+                cut=self.abort,
+                most_waiting=front.max_backlog,
+            )
+        return self.hindrance
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.front.connections.discard(self)
+        if self.hindrance is not None:
+            self.hindrance.close()
         self.front.gateway.disconnect(self.peer, self.front.clock.now())
         self.transport = None
         self.front.transmit()
@@ -147,6 +192,15 @@ class _Connection(asyncio.BufferedProtocol):
             return
         data = self.peer.amqp.data_to_send()
         if data:
+            if self.front.faults is None and self.hindrance is None:
+                self._write(data)
+            else:
+                self._hindered().outgoing(data)
+        self._close_if_done()
+
+    def _write(self, data: bytes) -> None:
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
             transport.write(data)
             if transport.get_write_buffer_size() > self.front.max_backlog:
                 log.warning(
@@ -155,9 +209,12 @@ class _Connection(asyncio.BufferedProtocol):
                     transport.get_write_buffer_size(),
                 )
                 self.abort()
-                return
-        if self.peer.amqp.closed:
-            transport.close()
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        waiting = self.hindrance is not None and self.hindrance.waiting
+        if self.transport is not None and self.peer.amqp.closed and not waiting:
+            self.transport.close()
 
     def abort(self) -> None:
         """End this connection at once, without AMQP's good-byes."""

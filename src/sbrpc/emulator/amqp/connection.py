@@ -157,6 +157,11 @@ class Connection(Peer):
         """The sessions that have begun and not ended."""
         return [session for session in self._sessions.values() if session.mapped]
 
+    @property
+    def unfinished(self) -> bytes:
+        """The beginning of a frame or header whose end has not arrived."""
+        return bytes(self._buffer)
+
     def _become(self, state: ConnectionState) -> None:
         """The one place where a connection changes its state."""
         if state not in _NEXT[self.state]:

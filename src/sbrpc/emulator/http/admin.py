@@ -1,6 +1,6 @@
 """The management API: entities created, changed, described, listed and deleted with Atom documents over HTTP.
 
-Owns paths, methods, status codes and paging. A request and `now` come in, a response goes out; what the documents
+Owns paths, methods, status codes and paging. A request and `now` come in, a response goes out. What documents
 look like is the business of `atom` and `descriptions`, what an entity is that of the broker.
 """
 
