@@ -55,7 +55,9 @@ def handler_for(spec: MethodSpec, function: Callable[..., Any]) -> Handler:
     where = f"the handler {name} of {spec}"
     if not callable(function):
         raise ContractError(f"{where} is not a function")
-    called = function if inspect.isroutine(function) else function.__call__
+    called: Any = function
+    if not inspect.isroutine(function):
+        called = type(called).__call__
     in_thread = False
     if spec.kind is MethodKind.STREAM:
         if not inspect.isasyncgenfunction(called):

@@ -56,11 +56,13 @@ class Receiver:
         *,
         on_message: Callable[[ServiceBusReceivedMessage], None],
         has_room: Callable[[], bool] = lambda: True,
+        outlives_link: bool = False,
     ) -> None:
         self._sdk = receiver
         self._what = what
         self._on_message = on_message
         self._has_room = has_room
+        self._outlives_link = outlives_link
         self._operations: deque[_Operation] = deque()
         self._wake = asyncio.Event()
         self._waiting: anyio.CancelScope | None = None
@@ -68,6 +70,8 @@ class Receiver:
         self._stopped = False
         self._broken: BusError | None = None
         self.received = 0
+        self.outstanding = 0
+        """Messages that were received and are neither settled nor left."""
 
     # -- for everybody -----------------------------------------------------------------------------------
 
@@ -78,20 +82,24 @@ class Receiver:
 
     def complete(self, message: ServiceBusReceivedMessage) -> asyncio.Future[None]:
         """Settle: done."""
-        return self._enqueue(lambda: self._sdk.complete_message(message), "complete")
+        return self._settle(lambda: self._sdk.complete_message(message), "complete")
 
     def abandon(self, message: ServiceBusReceivedMessage) -> asyncio.Future[None]:
         """Settle: to be delivered again at once."""
-        return self._enqueue(lambda: self._sdk.abandon_message(message), "abandon")
+        return self._settle(lambda: self._sdk.abandon_message(message), "abandon")
 
     def dead_letter(
         self, message: ServiceBusReceivedMessage, reason: str, description: str
     ) -> asyncio.Future[None]:
         """Settle: to the dead-letter queue."""
-        return self._enqueue(
+        return self._settle(
             lambda: self._sdk.dead_letter_message(message, reason=reason, error_description=description),
             "dead-letter",
         )
+
+    def leave(self) -> None:
+        """A message is not going to be settled here; its lock was lost or is to run out."""
+        self._gone()
 
     def renew(self, message: ServiceBusReceivedMessage) -> asyncio.Future[None]:
         """Renew the lock of a message."""
@@ -116,11 +124,20 @@ class Receiver:
         self._stopped = True
         self._call_out(0)
 
+    def _settle(self, act: Callable[[], Awaitable[Any]], name: str) -> asyncio.Future[None]:
+        future = self._enqueue(act, name)
+        future.add_done_callback(lambda settled: self._gone())
+        return future
+
+    def _gone(self) -> None:
+        self.outstanding -= 1
+        self._wake.set()
+
     def _enqueue(
         self, act: Callable[[], Awaitable[Any]], name: str, *, urgent: bool = False
     ) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._broken is not None:
+        if self._broken is not None and not self._outlives_link:
             future.set_exception(_sdk.LockLost(f"{self._what}: cannot {name}, the link is gone"))
             _retrieved(future)
         else:
@@ -149,9 +166,37 @@ class Receiver:
             raise
         finally:
             self._broken = self._broken or BusError(f"{self._what} is closed")
-            while self._operations:
+            if not self._outlives_link:
+                self._fail_operations()
+
+    async def linger(self) -> None:
+        """After the link of a queue without sessions broke: settle what was received over it.
+
+        The locks are still ours, and the SDK settles by lock token over a new connection that it opens by
+        itself. Ends when nothing is outstanding any more, and gives up on what cannot be settled.
+        """
+        try:
+            while self.outstanding > 0 or self._operations:
+                if not self._operations:
+                    self._wake.clear()
+                    await self._wake.wait()
+                    continue
                 operation = self._operations.popleft()
-                operation.fail(_sdk.LockLost(f"{self._what}: {operation.name}: {self._broken}"))
+                for pause in (0.2, 0.5, 1.0, None):
+                    try:
+                        await self._perform(operation, last=pause is None)
+                        break
+                    except BusError:
+                        if pause is not None:
+                            await anyio.sleep(pause)
+        finally:
+            self._outlives_link = False
+            self._fail_operations()
+
+    def _fail_operations(self) -> None:
+        while self._operations:
+            operation = self._operations.popleft()
+            operation.fail(_sdk.LockLost(f"{self._what}: {operation.name}: {self._broken}"))
 
     async def _loop(self) -> None:
         while True:
@@ -175,16 +220,22 @@ class Receiver:
                 self._waiting = None
         for message in messages:
             self.received += 1
+            self.outstanding += 1
             self._on_message(message)
 
-    async def _perform(self, operation: _Operation) -> None:
+    async def _perform(self, operation: _Operation, *, last: bool | None = None) -> None:
+        last = not self._outlives_link if last is None else last
         try:
             with _sdk.translated(f"{self._what}: {operation.name}"), anyio.fail_after(_OPERATION_TIMEOUT):
                 await operation.act()
+        except _sdk.LinkLost as error:
+            if last:
+                operation.fail(error)
+            elif self._broken is None:
+                self._operations.appendleft(operation)
+            raise
         except BusError as error:
             operation.fail(error)
-            if isinstance(error, _sdk.LinkLost):
-                raise
         except BaseException:
             operation.fail(_sdk.LinkLost(f"{self._what}: {operation.name} was interrupted"))
             raise

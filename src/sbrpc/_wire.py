@@ -92,6 +92,7 @@ class Request:
     fingerprint: str | None = None
     window: int | None = None
     cancellable: bool = False
+    time_to_live: float | None = None
     problem: str | None = None
     """What is wrong with the envelope, for an `INVALID_ARGUMENT` reply."""
     delivery_count: int = 0
@@ -277,6 +278,7 @@ def read_request(message: ServiceBusReceivedMessage) -> Request:
         fingerprint=_text(properties.get(FINGERPRINT)),
         window=int(window) if window is not None and window >= 1 else None,
         cancellable=properties.get(CANCELLABLE) is True,
+        time_to_live=message.time_to_live.total_seconds() if message.time_to_live else None,
         problem="; ".join(problems) or None,
         delivery_count=message.delivery_count or 0,
         sequence_number=message.sequence_number or 0,

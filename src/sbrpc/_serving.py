@@ -1,0 +1,507 @@
+"""Serving one request: from the message to the reply and the settlement.
+
+A ladder of checks, the handler, a decision, and doing what was decided. Where messages come from and how many
+at a time is `server`'s business; what an outcome means stands in `_decide`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Protocol
+
+import anyio
+from azure.servicebus import ServiceBusReceivedMessage
+
+from ._age import BrokerAge
+from ._cache import CachedReply, ReplyStore
+from ._decide import Decision, Outcome, Settlement, What, decide, decide_unsent
+from ._handlers import Handler, Registry
+from ._replies import ReplyChannel
+from ._sender import Outgoing, Sender
+from ._streams import Outflow
+from ._wire import (
+    CANCEL,
+    CREDIT,
+    OK,
+    Address,
+    Reply,
+    Request,
+    error_body,
+    read_request,
+    reply_message,
+    size_of,
+)
+from .context import CallInfo, Cancellation, Deadline, deadline, fencing_token
+from .contract import MethodKind
+from .errors import (
+    BusError,
+    DecodeError,
+    FailedPrecondition,
+    RpcError,
+    SbrpcError,
+)
+from .middleware import Middleware, Next, chain
+
+__all__ = ["Job", "Settling", "Worker"]
+
+_log = logging.getLogger("sbrpc.server")
+
+# An answer that is late may still interest somebody who looks at the queue; it is tried this long.
+_REPLY_PATIENCE = 5.0
+
+# How long a reply is kept after the caller has stopped waiting for it, and for callers who wait for ever.
+_KEEP_AFTER_DEADLINE = 60.0
+_KEEP_WITHOUT_DEADLINE = 600.0
+
+# Streamed replies that may be on their way to Service Bus at once.
+_UNCONFIRMED = 32
+
+# A handler that waits for leave to send says this often where leave is to be sent: the address may change.
+_REMIND = 15.0
+
+
+class Settling(Protocol):
+    """How the message of a request is settled."""
+
+    async def complete(self) -> None: ...
+
+    async def abandon(self) -> None: ...
+
+    async def dead_letter(self, reason: str, description: str) -> None: ...
+
+    def leave(self) -> None: ...
+
+
+@dataclass(eq=False)
+class Job:
+    """A request that is being served."""
+
+    request: Request
+    deadline: Deadline
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    scope: anyio.CancelScope | None = None
+    stopped: What | None = None
+    outflow: Outflow | None = None
+    control: Address | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def stop(self, what: What, why: str) -> None:
+        """End the handler early; the first reason counts."""
+        if self.stopped is None:
+            self.stopped = what
+            self.cancellation.cancel(why)
+            if self.scope is not None:
+                self.scope.cancel()
+
+    @property
+    def key(self) -> str:
+        """What identifies the call among all callers."""
+        request = self.request
+        return f"{request.reply_to or ''}|{request.reply_to_session_id or ''}|{request.call_id}"
+
+
+class Worker:
+    """Serves requests one by one or many at a time; holds what they share."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        sender_to: Callable[[str], Sender],
+        control_of: Callable[[str], ReplyChannel],
+        forget_sender: Callable[[str], None],
+        reply_queues: Sequence[str],
+        middleware: Sequence[Middleware],
+        store: ReplyStore | None,
+        max_deliveries: int,
+        threads: int,
+    ) -> None:
+        self._registry = registry
+        self._sender_to = sender_to
+        self._control_of = control_of
+        self._forget_sender = forget_sender
+        self._reply_queues = tuple(pattern.lower() for pattern in reply_queues)
+        self._middleware = tuple(middleware)
+        self._store = store
+        self._max_deliveries = max_deliveries
+        self._threads = anyio.CapacityLimiter(threads)
+        self._ages = BrokerAge()
+        self._chains: dict[str, Next] = {}
+        self._calls: dict[str, Job] = {}
+        self.running: set[Job] = set()
+        self.served = 0
+
+    async def serve(
+        self,
+        message: ServiceBusReceivedMessage,
+        settling: Settling,
+        *,
+        started: Callable[[Job], None] = lambda job: None,
+    ) -> None:
+        """Serve the request in a message: answer, then settle. Cancelled, it does neither."""
+        job = self._job(read_request(message))
+        self.running.add(job)
+        started(job)
+        try:
+            outcome = await self._outcome(job)
+            await self._carry_out(job, outcome, settling)
+        finally:
+            self.running.discard(job)
+            job.ended.set()
+            self.served += 1
+
+    def _job(self, request: Request) -> Job:
+        now = monotonic()
+        age = 0.0
+        if request.enqueued_at is not None:
+            age = self._ages.age(request.enqueued_at, request.locked_until, now)
+        timeout = request.timeout if request.timeout is not None else request.time_to_live
+        if timeout is None:
+            return Job(request, Deadline.never())
+        return Job(request, Deadline.after(timeout - age, now=now))
+
+    # -- what becomes of it ------------------------------------------------------------------------------
+
+    async def _outcome(self, job: Job) -> Outcome:
+        request = job.request
+        if request.reply_to is not None and not self._may_reply_to(request.reply_to):
+            return Outcome(What.FORBIDDEN, note=request.reply_to)
+        await self._settle_twins(job)
+        if self._store is not None and request.reply_to is not None and request.call_id:
+            cached = await self._store.get(job.key)
+            if cached is not None:
+                return Outcome(What.CACHED, body=cached.body, status=cached.status)
+        if request.delivery_count >= self._max_deliveries:
+            return Outcome(What.POISONED, note=str(request.delivery_count))
+        if request.problem is not None:
+            return Outcome(What.UNDECODABLE, error=DecodeError(request.problem))
+        handler = self._registry.get(request.subject)
+        if handler is None:
+            return Outcome(What.UNKNOWN_METHOD, note=request.subject)
+        if job.deadline.passed:
+            return Outcome(What.EXPIRED, note="the deadline passed before the request was served")
+        try:
+            value = handler.spec.request.decode(request.body)
+        except DecodeError as error:
+            return self._undecodable(handler, request, error)
+        self._calls[job.key] = job
+        try:
+            return await self._run(job, handler, value)
+        finally:
+            if self._calls.get(job.key) is job:
+                del self._calls[job.key]
+
+    async def _settle_twins(self, job: Job) -> None:
+        """If the same call is already being served here, let that end first."""
+        twin = self._calls.get(job.key) if job.request.call_id else None
+        if twin is None:
+            return
+        if twin.request.sequence_number == job.request.sequence_number:
+            # The very message again: the lock it was served under is gone, though nobody told us.
+            twin.stop(What.LOCK_GONE, "the request was delivered again")
+        with anyio.move_on_after(max(0.0, min(job.deadline.remaining(), 3600.0))):
+            await twin.ended.wait()
+
+    def _undecodable(self, handler: Handler, request: Request, error: DecodeError) -> Outcome:
+        if request.fingerprint and request.fingerprint != handler.spec.fingerprint:
+            return Outcome(What.INCOMPATIBLE, error=error, schema=handler.spec.request.schema())
+        return Outcome(What.UNDECODABLE, error=error)
+
+    def _may_reply_to(self, queue: str) -> bool:
+        return any(fnmatch.fnmatchcase(queue.lower(), pattern) for pattern in self._reply_queues)
+
+    async def _run(self, job: Job, handler: Handler, value: Any) -> Outcome:
+        request = job.request
+        info = CallInfo(
+            method=request.subject,
+            call_id=request.call_id,
+            deadline=job.deadline,
+            metadata=request.metadata,
+            contract=handler.spec.contract,
+            delivery_count=request.delivery_count,
+            enqueued_at=request.enqueued_at,
+            session_id=request.session_id,
+            reply_to=request.reply_to,
+            fencing_token=fencing_token(request.sequence_number, request.delivery_count),
+            cancellation=job.cancellation,
+        )
+        remaining = job.deadline.remaining()
+        outcome: Outcome | None = None
+        with deadline(job.deadline), anyio.CancelScope(deadline=anyio.current_time() + remaining) as scope:
+            job.scope = scope
+            if job.stopped is not None:
+                scope.cancel()
+            outcome = await self._call(job, handler, value, info)
+        job.scope = None
+        if job.stopped is What.LOCK_GONE or (outcome is None and job.stopped is not None):
+            return Outcome(job.stopped, note=job.cancellation.reason or "")
+        if outcome is None:
+            job.cancellation.cancel("the deadline passed")
+            return Outcome(What.EXPIRED, note="the deadline passed while the request was being served")
+        return outcome
+
+    async def _call(self, job: Job, handler: Handler, value: Any, info: CallInfo) -> Outcome:
+        spec = handler.spec
+        try:
+            with self._controlled(job, handler):
+                result = await self._chain(handler)(value, info)
+                if spec.kind is MethodKind.STREAM:
+                    return await self._stream(job, handler, result)
+            if spec.kind is MethodKind.ONE_WAY:
+                return Outcome(What.RETURNED, body=b"null")
+            return Outcome(What.RETURNED, body=spec.response.encode(result))
+        except RpcError as error:
+            return Outcome(What.FAILED, error=error)
+        except (
+            Exception
+        ):  # the handler's own, or the middleware's: the caller gets INTERNAL, the log the rest
+            _log.exception("%s failed for call %s", spec, info.call_id)
+            return Outcome(What.CRASHED)
+
+    def _chain(self, handler: Handler) -> Next:
+        call = self._chains.get(handler.spec.subject)
+        if call is None:
+
+            async def endpoint(request: Any, info: CallInfo) -> Any:
+                if handler.spec.kind is MethodKind.STREAM:
+                    return handler.stream(request, info)
+                return await handler.call(request, info, self._threads)
+
+            call = self._chains[handler.spec.subject] = chain(self._middleware, endpoint)
+        return call
+
+    # -- streams and cancellation ------------------------------------------------------------------------
+
+    def _controlled(self, job: Job, handler: Handler) -> _Controlled:
+        request = job.request
+        wanted = (request.window is not None or request.cancellable) and request.reply_to is not None
+        if handler.spec.kind is MethodKind.STREAM:
+            job.outflow = Outflow(request.window)
+        if not wanted or not request.call_id:
+            return _Controlled(job, None)
+        assert request.reply_to is not None
+        controlled = _Controlled(job, self._control_of(request.reply_to))
+        if request.cancellable and job.outflow is None and controlled.address() is not None:
+            # Tell the caller now where a cancel would have to go; a stream says so with every part.
+            notice = Reply(request.call_id, None, session_id=request.reply_to_session_id, control=job.control)
+            self._post(job, notice, lambda error: None)
+        return controlled
+
+    async def _stream(self, job: Job, handler: Handler, replies: AsyncIterator[Any]) -> Outcome:
+        outflow = job.outflow
+        assert outflow is not None
+        confirmed = _Unconfirmed(_UNCONFIRMED)
+        try:
+            async for value in replies:
+                body = handler.spec.response.encode(value)
+                if job.request.reply_to is None:
+                    continue
+                await self._wait_for_leave(job, outflow)
+                await confirmed.room()
+                self._post(job, self._part(job, OK, body), confirmed.posted())
+            if job.request.reply_to is not None:
+                self._post(job, self._part(job, OK, b"", end=True), confirmed.posted())
+                await confirmed.all()
+        finally:
+            close = getattr(replies, "aclose", None)
+            if close is not None:
+                with anyio.CancelScope(shield=True):
+                    await close()
+        return Outcome(What.STREAMED)
+
+    async def _wait_for_leave(self, job: Job, outflow: Outflow) -> None:
+        patience = 0.0
+        while outflow.blocked and not await outflow.wait(patience):
+            patience = _REMIND
+            assert job.request.reply_to is not None
+            failure = self._control_of(job.request.reply_to).failure
+            if failure is not None and isinstance(failure, BusError) and job.control is None:
+                raise FailedPrecondition(
+                    "the server cannot receive flow control for this stream: it needs the right to listen on "
+                    "the reply queue, or a control queue"
+                ) from failure
+            notice = Reply(
+                job.request.call_id, None, session_id=job.request.reply_to_session_id, control=job.control
+            )
+            self._post(job, notice, lambda error: None)
+
+    def _part(self, job: Job, status: str, body: bytes, *, end: bool = False) -> Reply:
+        assert job.outflow is not None
+        return Reply(
+            job.request.call_id,
+            status,
+            body,
+            sequence=job.outflow.take(),
+            end=end,
+            control=job.control,
+            session_id=job.request.reply_to_session_id,
+        )
+
+    # -- carrying out ------------------------------------------------------------------------------------
+
+    async def _carry_out(self, job: Job, outcome: Outcome, settling: Settling) -> None:
+        decision = decide(outcome, can_reply=job.request.reply_to is not None)
+        if outcome.what in (What.RETURNED, What.FAILED):
+            await self._keep(job, decision)
+        while decision.reply is not None:
+            error = await self._reply(job, decision.reply)
+            if error is None:
+                break
+            _log.warning("no reply to call %s: %s", job.request.call_id, error)
+            decision = decide_unsent(decision, error, late=job.deadline.passed)
+        await self._settle(job, decision, settling)
+
+    async def _keep(self, job: Job, decision: Decision) -> None:
+        """Remember the reply before it is sent: a redelivery may come from the moment it is."""
+        if (
+            self._store is None
+            or decision.reply is None
+            or not job.request.call_id
+            or job.outflow is not None
+        ):
+            return
+        status, body = self._encoded(job, decision.reply)
+        remaining = job.deadline.remaining()
+        ttl = _KEEP_WITHOUT_DEADLINE if job.deadline.is_never else max(0.0, remaining) + _KEEP_AFTER_DEADLINE
+        try:
+            await self._store.put(job.key, CachedReply(status, body), ttl)
+        except Exception:  # a store that fails must not keep the caller from its answer
+            _log.exception("the reply to call %s could not be kept", job.request.call_id)
+
+    def _encoded(self, job: Job, reply: RpcError | Outcome) -> tuple[str, bytes]:
+        if isinstance(reply, Outcome):
+            return reply.status, reply.body
+        handler = self._registry.get(job.request.subject)
+        return reply.code.value, error_body(reply, handler.spec.errors if handler is not None else None)
+
+    async def _reply(self, job: Job, reply: RpcError | Outcome) -> SbrpcError | None:
+        """Send a reply and wait until Service Bus has it; returns what went wrong, if anything did."""
+        status, body = self._encoded(job, reply)
+        if job.outflow is not None:
+            answer = self._part(job, status, body, end=True)
+        else:
+            session = job.request.reply_to_session_id
+            answer = Reply(job.request.call_id, status, body, session_id=session)
+        future: asyncio.Future[SbrpcError | None] = asyncio.get_running_loop().create_future()
+
+        def done(error: SbrpcError | None) -> None:
+            if not future.done():
+                future.set_result(error)
+
+        try:
+            item = self._post(job, answer, done)
+        except SbrpcError as error:
+            return error
+        try:
+            return await future
+        finally:
+            item.abandoned = True
+            if future.done() and not future.cancelled() and isinstance(future.result(), BusError):
+                assert job.request.reply_to is not None
+                self._forget_sender(job.request.reply_to)
+
+    def _post(self, job: Job, reply: Reply, done: Callable[[SbrpcError | None], None]) -> Outgoing:
+        queue = job.request.reply_to
+        assert queue is not None
+        message = reply_message(reply, None if job.deadline.is_never else job.deadline.remaining())
+        until = max(job.deadline, Deadline.after(_REPLY_PATIENCE))
+        item = Outgoing((message,), size_of(message), until, done, reply.session_id)
+        self._sender_to(queue).post(item)
+        return item
+
+    async def _settle(self, job: Job, decision: Decision, settling: Settling) -> None:
+        try:
+            if decision.settlement is Settlement.COMPLETE:
+                await settling.complete()
+            elif decision.settlement is Settlement.ABANDON:
+                await settling.abandon()
+            elif decision.settlement is Settlement.DEAD_LETTER:
+                _log.warning(
+                    "dead-lettered call %s of %r: %s: %s",
+                    job.request.call_id,
+                    job.request.subject,
+                    decision.reason,
+                    decision.description,
+                )
+                await settling.dead_letter(decision.reason, decision.description)
+            else:
+                settling.leave()
+        except BusError as error:
+            # The message comes again; the cache answers it.
+            _log.warning("call %s was answered but not settled: %s", job.request.call_id, error)
+
+
+class _Controlled:
+    """While it is entered, credits and cancels for a job arrive."""
+
+    def __init__(self, job: Job, channel: ReplyChannel | None) -> None:
+        self._job = job
+        self._channel = channel
+        self._registered = False
+
+    def address(self) -> Address | None:
+        """Where the caller sends them to; None if the server may not listen there."""
+        job, channel = self._job, self._channel
+        if channel is None:
+            return None
+        if not self._registered:
+            try:
+                job.control = channel.register(
+                    job.request.call_id, job.deadline, self._on_control, lambda error: None
+                )
+            except SbrpcError as error:
+                _log.warning("call %s cannot be controlled: %s", job.request.call_id, error)
+            else:
+                self._registered = True
+        return job.control
+
+    def _on_control(self, reply: Reply) -> bool:
+        if reply.subject == CANCEL:
+            self._job.stop(What.CANCELLED, "the caller cancelled the call")
+        elif reply.subject == CREDIT and reply.window is not None and self._job.outflow is not None:
+            self._job.outflow.grant(reply.window)
+        return False
+
+    def __enter__(self) -> None:
+        self.address()
+
+    def __exit__(self, *exception: object) -> None:
+        if self._registered and self._channel is not None:
+            self._channel.forget(self._job.request.call_id)
+
+
+class _Unconfirmed:
+    """Counts replies that Service Bus has not confirmed yet, and remembers the first that failed."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+        self._error: SbrpcError | None = None
+        self._changed = asyncio.Event()
+
+    def posted(self) -> Callable[[SbrpcError | None], None]:
+        self._count += 1
+        return self._done
+
+    def _done(self, error: SbrpcError | None) -> None:
+        self._count -= 1
+        self._error = self._error or error
+        self._changed.set()
+
+    async def room(self) -> None:
+        await self._until(self._most - 1)
+
+    async def all(self) -> None:
+        await self._until(0)
+
+    async def _until(self, count: int) -> None:
+        while self._count > count and self._error is None:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._error is not None:
+            raise self._error

@@ -1,0 +1,590 @@
+"""`RpcServer`: runs the handlers of one or more contracts for the requests on one queue.
+
+Owns the links: the request receiver or the session pump, one sender per reply queue, the control channels,
+and the order in which all of it starts and stops. What happens to a single request is `_serving`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime, timezone
+from secrets import token_hex
+from time import monotonic
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast, overload
+
+import anyio
+import anyio.abc
+from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusReceivedMessage
+from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+
+from . import _sdk
+from ._cache import MemoryReplyStore, ReplyStore
+from ._decide import What
+from ._handlers import Registry
+from ._link import Link
+from ._locks import Lease, lock_duration
+from ._receiver import Receiver
+from ._receiving import Delivery, Pause
+from ._replies import ReplyChannel
+from ._sender import Sender
+from ._serving import Job, Worker
+from ._sessions import ACCEPT_WAIT, SessionPump
+from .context import CallInfo
+from .contract import Contract, Method, StreamMethod, UnaryMethod, spec_of
+from .errors import AccessDenied, BusError, ContractError, EntityNotFound, NotRunning, Unavailable
+from .middleware import Middleware
+
+__all__ = ["RpcServer"]
+
+Req = TypeVar("Req")
+Res = TypeVar("Res")
+_MEMORY: Any = object()
+
+_log = logging.getLogger("sbrpc.server")
+
+# How often running handlers are looked through for locks to renew. Locks last 5 s at least, as a rule 60.
+_LOOK_AT_LOCKS = 0.25
+
+
+class _UnaryRegistrar(Generic[Req, Res]):
+    """What `@server.method(...)` of a method with one reply returns; checks the handler's types."""
+
+    def __init__(self, add: Callable[[Callable[..., Any]], None]) -> None:
+        self._add = add
+
+    @overload
+    def __call__(self, handler: Callable[[Req], Awaitable[Res]], /) -> Callable[[Req], Awaitable[Res]]: ...
+    @overload
+    def __call__(
+        self, handler: Callable[[Req, CallInfo], Awaitable[Res]], /
+    ) -> Callable[[Req, CallInfo], Awaitable[Res]]: ...
+    @overload
+    def __call__(self, handler: Callable[[Req], Res], /) -> Callable[[Req], Res]: ...
+    @overload
+    def __call__(self, handler: Callable[[Req, CallInfo], Res], /) -> Callable[[Req, CallInfo], Res]: ...
+    def __call__(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
+        self._add(handler)
+        return handler
+
+
+class _StreamRegistrar(Generic[Req, Res]):
+    """What `@server.method(...)` of a streaming method returns; checks the handler's types."""
+
+    def __init__(self, add: Callable[[Callable[..., Any]], None]) -> None:
+        self._add = add
+
+    @overload
+    def __call__(
+        self, handler: Callable[[Req], AsyncIterator[Res]], /
+    ) -> Callable[[Req], AsyncIterator[Res]]: ...
+    @overload
+    def __call__(
+        self, handler: Callable[[Req, CallInfo], AsyncIterator[Res]], /
+    ) -> Callable[[Req, CallInfo], AsyncIterator[Res]]: ...
+    def __call__(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
+        self._add(handler)
+        return handler
+
+
+class RpcServer:
+    """Serves contracts: register handlers with `@server.method(Movies.get_movie)`, then `serve()`.
+
+    `async with RpcServer(...)` runs it beside other code; leaving the block drains it: no new requests, what
+    runs may finish within `grace` seconds, the rest is handed back for another server to take at once.
+
+    Args:
+        connection: a connection string or a `ServiceBusClient`, best made by `sbrpc.connect()`.
+        contracts: what is served, all on one queue.
+        queue: the request queue; the first contract's name unless given.
+        concurrency: how many handlers run at once.
+        prefetch: how many requests may wait here besides, already locked; `concurrency` by default.
+        max_concurrent_sessions: for a queue that requires sessions: serves the calls of one key in order, and
+            so many keys side by side.
+        reply_queues: patterns of the queues that replies may be sent to. A request that names another one is
+            dead-lettered.
+        control_queue: a queue with sessions, for flow control and cancels; the caller's reply queue by
+            default.
+        middleware: code around every handler, the first outermost.
+        store: keeps replies for requests that are delivered again; in memory by default, None for no store.
+        max_deliveries: a request that was delivered this often without an answer is dead-lettered.
+        max_message_size: bytes, 256 KB on Standard, up to 100 MB on Premium.
+        threads: how many synchronous handlers run at once.
+        grace: seconds that running handlers have to finish when the server stops.
+    """
+
+    def __init__(
+        self,
+        connection: str | ServiceBusClient,
+        *contracts: type[Contract],
+        queue: str | None = None,
+        concurrency: int = 16,
+        prefetch: int | None = None,
+        max_concurrent_sessions: int | None = None,
+        reply_queues: Sequence[str] = ("*.replies",),
+        control_queue: str | None = None,
+        middleware: Sequence[Middleware] = (),
+        store: ReplyStore | None = _MEMORY,
+        max_deliveries: int = 5,
+        max_message_size: int = 256 * 1024,
+        threads: int | None = None,
+        grace: float = 20.0,
+    ) -> None:
+        if not contracts:
+            raise ContractError("a server needs at least one contract: RpcServer(connection, Movies)")
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+        if isinstance(reply_queues, str):
+            raise TypeError(f"reply_queues is a list of patterns, as in reply_queues=[{reply_queues!r}]")
+        self.queue = queue or contracts[0].contract_name
+        self._connection = connection
+        self._registry = Registry(contracts)
+        self._contracts = contracts
+        self._concurrency = concurrency
+        self._prefetch = concurrency if prefetch is None else prefetch
+        self._sessions = max_concurrent_sessions
+        self._reply_queues = tuple(reply_queues)
+        self._control_queue = control_queue
+        self._limit = max_message_size
+        self._grace = grace
+        self._instance = f"{socket.gethostname()[:40]}-{os.getpid()}-{token_hex(6)}"
+        self._worker = Worker(
+            self._registry,
+            sender_to=self._sender_to,
+            control_of=self._control_of,
+            forget_sender=self._forget_sender,
+            reply_queues=self._reply_queues,
+            middleware=middleware,
+            store=MemoryReplyStore() if store is _MEMORY else store,
+            max_deliveries=max_deliveries,
+            threads=threads or concurrency,
+        )
+        self._stack: AsyncExitStack | None = None
+        self._bus: ServiceBusClient | None = None
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._senders: dict[str, Sender] = {}
+        self._controls: dict[str, ReplyChannel] = {}
+        self._receiver: Receiver | None = None
+        self._receivers: set[Receiver] = set()
+        self._pump: SessionPump | None = None
+        self._locks: dict[Job, _HeldLock] = {}
+        self._held = 0
+        self._draining = False
+        self._taking = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._failure: BusError | None = None
+
+    # -- handlers ----------------------------------------------------------------------------------------
+
+    @overload
+    def method(self, declared: UnaryMethod[Req, Res], /) -> _UnaryRegistrar[Req, Res]: ...
+    @overload
+    def method(self, declared: StreamMethod[Req, Res], /) -> _StreamRegistrar[Req, Res]: ...
+    def method(self, declared: Method[Req, Res], /) -> _UnaryRegistrar[Req, Res] | _StreamRegistrar[Req, Res]:
+        """Register the decorated function as the handler of a method.
+
+        A handler takes `(request)` or `(request, info)`. It may be `async def`, or a plain `def`, which runs
+        in a thread; of a streaming method it is an async generator. It answers with a value of the declared
+        type or by raising an `RpcError`.
+        """
+        spec = spec_of(declared)
+
+        def add(handler: Callable[..., Any]) -> None:
+            self._registry.add(spec, handler)
+
+        if isinstance(declared, StreamMethod):
+            return _StreamRegistrar(add)
+        return _UnaryRegistrar(add)
+
+    def implement(self, contract: type[Contract], service: object) -> None:
+        """Register the methods of an object that are named as the contract's."""
+        for name, spec in contract.contract_methods.items():
+            handler = getattr(service, name, None)
+            if handler is None:
+                raise ContractError(f"{type(service).__name__} has no method {name!r}, which {spec} needs")
+            self._registry.add(spec, handler)
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Run until SIGTERM or SIGINT, then drain. Cancelled, it drains too.
+
+        Raises:
+            EntityNotFound, AccessDenied, BusError: the request queue cannot be read, found out at the start.
+        """
+        async with self:
+            await self.ready()
+            try:
+                with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                    async for received in signals:
+                        _log.info("%s: draining %r", received.name, self.queue)
+                        return
+            except NotImplementedError:  # Windows; there, Ctrl+C cancels
+                await anyio.sleep_forever()
+
+    async def __aenter__(self) -> RpcServer:
+        if self._stack is not None:
+            raise NotRunning("this server is already running")
+        self._registry.check_complete()
+        async with AsyncExitStack() as stack:
+            self._bus = await stack.enter_async_context(_sdk.client_for(self._connection))
+            self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            self._draining = False
+            for queue in self._reply_queues:
+                if not set(queue) & set("*?["):
+                    self._sender_to(queue)
+            if self._sessions is not None:
+                self._tasks.start_soon(self._take_sessions, name=f"sessions of {self.queue}")
+            else:
+                self._tasks.start_soon(self._take, name=f"requests of {self.queue}")
+                self._tasks.start_soon(self._keep_locks, name=f"locks of {self.queue}")
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Drain, then close everything. Bounded by `grace` and a few seconds more."""
+        stack, tasks = self._stack, self._tasks
+        assert stack is not None
+        assert tasks is not None
+        with anyio.CancelScope(shield=True):
+            await self._drain()
+        tasks.cancel_scope.cancel()
+        self._stack = self._tasks = None
+        self._senders.clear()
+        self._controls.clear()
+        # The exception of the block, if any, is none of the task group's: it would come out wrapped.
+        await stack.__aexit__(None, None, None)
+
+    async def ready(self, timeout: float | None = None) -> None:
+        """Wait until requests are being taken.
+
+        Raises:
+            EntityNotFound, AccessDenied, BusError: the request queue cannot be read, at once.
+            Unavailable: Service Bus could not be reached within `timeout` seconds.
+        """
+        if self._tasks is None:
+            raise NotRunning("the server is not running; use it inside `async with`, or `await serve()`")
+        with anyio.move_on_after(timeout):
+            while not self._taking.is_set():
+                if self._failure is not None and not _sdk.is_transient(self._failure):
+                    raise self._failure
+                with anyio.move_on_after(0.05):
+                    await self._taking.wait()
+            return
+        raise Unavailable(f"not ready after {timeout:g} s: {self._failure or 'still opening'}")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are being taken; false from the moment draining begins."""
+        return self._taking.is_set() and not self._draining
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the server runs, even if Service Bus is out of reach; for a liveness probe."""
+        return self._tasks is not None and not self._tasks.cancel_scope.cancel_called
+
+    @property
+    def running(self) -> int:
+        """How many handlers run now."""
+        return len(self._worker.running)
+
+    async def _drain(self) -> None:
+        """Stop taking, finish or hand back what runs, send what is to be sent. Idempotent."""
+        self._draining = True
+        for receiver in self._receivers:
+            receiver.pause()
+        if self._pump is not None:
+            self._pump.stop()
+        with anyio.move_on_after(self._grace):
+            await self._until(self._is_idle)
+        for job in list(self._worker.running):
+            job.stop(What.DRAINING, "the server is shutting down")
+        with anyio.move_on_after(_sdk.CLOSE_TIMEOUT):
+            await self._until(self._is_idle)
+            for sender in list(self._senders.values()):
+                await sender.flush()
+            await self._until(lambda: all(receiver.outstanding <= 0 for receiver in self._receivers))
+        for receiver in self._receivers:
+            receiver.stop()
+        for sender in self._senders.values():
+            sender.stop()
+        with anyio.move_on_after(_sdk.CLOSE_TIMEOUT):
+            # Closing gives prefetched requests back, which are otherwise locked until their locks run out.
+            await self._until(lambda: not self._receivers and (self._pump is None or not self._pump.active))
+
+    def _is_idle(self) -> bool:
+        return not self._worker.running and not self._held
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            # Settlements end in the receivers' tasks, which do not tell; they are looked after now and then.
+            self._changed.clear()
+            with anyio.move_on_after(0.02):
+                await self._changed.wait()
+
+    # -- requests ----------------------------------------------------------------------------------------
+
+    async def _take(self) -> None:
+        """Keep a receiver on the request queue until the server drains."""
+        while not self._draining:
+            link = await self._open()
+            if link is None:
+                return
+            receiver = self._receiver = self._receiver_over(link)
+            self._receivers.add(receiver)
+            self._failure = None
+            self._taking.set()
+            if self._draining:
+                receiver.pause()
+            try:
+                await receiver.run()
+            except BusError as error:
+                self._failure = error
+                self._taking.clear()
+                _log.warning("lost the link to %r: %s", self.queue, error)
+                assert self._tasks is not None
+                self._tasks.start_soon(self._linger, receiver, link, name=f"settle over {self.queue}")
+            else:
+                self._receivers.discard(receiver)
+                link.release()
+
+    def _receiver_over(self, link: Link[ServiceBusReceiver]) -> Receiver:
+        receiver = Receiver(
+            link.handler,
+            link.what,
+            on_message=lambda message: self._on_message(receiver, message),
+            has_room=lambda: self._held < self._concurrency,
+            outlives_link=True,
+        )
+        return receiver
+
+    async def _linger(self, receiver: Receiver, link: Link[ServiceBusReceiver]) -> None:
+        try:
+            await receiver.linger()
+        finally:
+            self._receivers.discard(receiver)
+            link.release()
+
+    async def _open(self) -> Link[ServiceBusReceiver] | None:
+        def give_up(state: RetryCallState) -> bool:
+            return self._draining
+
+        attempts = AsyncRetrying(
+            wait=_sdk.reconnecting,
+            retry=retry_if_exception_type(BusError),
+            stop=give_up,
+            sleep=anyio.sleep,
+            reraise=True,
+        )
+        try:
+            return cast("Link[ServiceBusReceiver]", await attempts(self._open_once))
+        except BusError:
+            return None
+
+    async def _open_once(self) -> Link[ServiceBusReceiver]:
+        assert self._bus is not None
+        assert self._tasks is not None
+        receiver = self._bus.get_queue_receiver(self.queue, prefetch_count=self._prefetch)
+        link = Link(receiver, f"the receiver of {self.queue!r}")
+        try:
+            await link.open(self._tasks)
+        except _sdk.MustNotRequireSessions as error:
+            self._failure = _sdk.MustNotRequireSessions(
+                f"{error}; to serve a queue with sessions, pass max_concurrent_sessions"
+            )
+            raise self._failure from error
+        except BusError as error:
+            if type(self._failure) is not type(error):
+                _log.warning("cannot open %s, trying again: %s", link.what, error)
+            self._failure = error
+            raise
+        return link
+
+    def _on_message(self, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
+        assert self._tasks is not None
+        self._held += 1
+        self._tasks.start_soon(self._serve_one, receiver, message, name=f"serve {self.queue}")
+
+    async def _serve_one(self, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
+        settling = _QueueSettling(receiver, message)
+        taken: list[Job] = []
+
+        def started(job: Job) -> None:
+            taken.append(job)
+            self._locks[job] = _HeldLock(receiver, message)
+
+        try:
+            await self._worker.serve(message, settling, started=started)
+        except Exception:  # a bug of ours: the lock runs out and the request comes again
+            _log.exception("serving a request of %r failed", self.queue)
+            settling.leave()
+        finally:
+            for job in taken:
+                del self._locks[job]
+            self._held -= 1
+            self._changed.set()
+            receiver.room_made()
+            if self._receiver is not None:
+                self._receiver.room_made()
+
+    async def _keep_locks(self) -> None:
+        """Renew the locks of handlers that run for long; stop those whose lock is gone."""
+        while True:
+            await anyio.sleep(_LOOK_AT_LOCKS)
+            now = monotonic()
+            for job, lock in list(self._locks.items()):
+                why = lock.look(now)
+                if why is not None:
+                    job.stop(What.LOCK_GONE, why)
+
+    # -- requests in order -------------------------------------------------------------------------------
+
+    async def _take_sessions(self) -> None:
+        assert self._sessions is not None
+        bus = self._bus
+        assert bus is not None
+        self._pump = SessionPump(
+            lambda: bus.get_queue_receiver(
+                self.queue, session_id=NEXT_AVAILABLE_SESSION, max_wait_time=ACCEPT_WAIT
+            ),
+            self._serve_in_order,
+            what=repr(self.queue),
+            sessions=self._sessions,
+        )
+        self._taking.set()
+        try:
+            await self._pump.run()
+        except (EntityNotFound, AccessDenied, BusError) as error:
+            self._failure = error
+            self._taking.clear()
+            _log.error("cannot serve %r: %s", self.queue, error)
+
+    async def _serve_in_order(self, deliveries: Sequence[Delivery], pause: Pause) -> None:
+        for delivery in deliveries:
+            if self._draining:
+                return
+            await self._worker.serve(delivery.message, _SessionSettling(delivery))
+
+    # -- replies -----------------------------------------------------------------------------------------
+
+    def _sender_to(self, queue: str) -> Sender:
+        sender = self._senders.get(queue)
+        if sender is None:
+            bus, tasks = self._bus, self._tasks
+            if bus is None or tasks is None:
+                raise NotRunning("the server is not running")
+            sender = Sender(lambda: bus.get_queue_sender(queue), queue, limit=self._limit)
+            self._senders[queue] = sender
+            tasks.start_soon(sender.run, name=f"replies to {queue}")
+        return sender
+
+    def _forget_sender(self, queue: str) -> None:
+        """A reply queue that does not exist must not cost a task for ever; requests can name any."""
+        sender = self._senders.get(queue)
+        if sender is not None and isinstance(sender.failure, EntityNotFound):
+            del self._senders[queue]
+            sender.stop()
+
+    def _control_of(self, reply_queue: str) -> ReplyChannel:
+        queue = self._control_queue or reply_queue
+        channel = self._controls.get(queue)
+        if channel is None:
+            bus, tasks = self._bus, self._tasks
+            if bus is None or tasks is None:
+                raise NotRunning("the server is not running")
+            channel = self._controls[queue] = ReplyChannel(
+                lambda session: bus.get_queue_receiver(queue, session_id=session, prefetch_count=50),
+                queue,
+                f"control-{self._instance}",
+                self._sender_to(queue),
+            )
+            tasks.start_soon(channel.run, name=f"control of {self.queue}")
+        return channel
+
+
+class _QueueSettling:
+    """Settles through the receiver's task and does not wait for it: the next request may begin meanwhile."""
+
+    def __init__(self, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
+        self._receiver = receiver
+        self._message = message
+
+    async def complete(self) -> None:
+        self._receiver.complete(self._message).add_done_callback(self._settled)
+
+    async def abandon(self) -> None:
+        self._receiver.abandon(self._message).add_done_callback(self._settled)
+
+    async def dead_letter(self, reason: str, description: str) -> None:
+        self._receiver.dead_letter(self._message, reason, description).add_done_callback(self._settled)
+
+    def leave(self) -> None:
+        self._receiver.leave()
+
+    def _settled(self, future: asyncio.Future[None]) -> None:
+        error = future.exception() if not future.cancelled() else None
+        if error is not None:
+            # It comes again, and the store answers it.
+            _log.warning("message %s was not settled: %s", self._message.message_id, error)
+
+
+class _SessionSettling:
+    """Settles in line with what else happens to the session."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    async def complete(self) -> None:
+        await self._delivery.complete()
+
+    async def abandon(self) -> None:
+        await self._delivery.abandon()
+
+    async def dead_letter(self, reason: str, description: str) -> None:
+        await self._delivery.dead_letter(reason, description)
+
+    def leave(self) -> None:
+        pass
+
+
+class _HeldLock:
+    """The lock of one request under which a handler runs."""
+
+    def __init__(self, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
+        self._receiver = receiver
+        self._message = message
+        now = datetime.now(timezone.utc)
+        until = message.locked_until_utc
+        self._lease = Lease(lock_duration(until or now, now, message.enqueued_time_utc), monotonic())
+        self._renewing: asyncio.Future[None] | None = None
+        self._started = 0.0
+
+    def look(self, now: float) -> str | None:
+        """Renew if it is time to; says why the lock is gone, if it is."""
+        if self._renewing is not None and self._renewing.done():
+            error = self._renewing.exception()
+            self._renewing = None
+            if isinstance(error, _sdk.LockLost):
+                return f"the lock was lost: {error}"
+            if error is not None:
+                self._lease.failed(now)
+            else:
+                self._lease.renewed(self._started)
+        if self._lease.lost(now):
+            return "the lock could not be renewed in time"
+        if self._renewing is None and now >= self._lease.renew_at:
+            self._started = now
+            self._renewing = self._receiver.renew(self._message)
+        return None
