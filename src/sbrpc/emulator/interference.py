@@ -20,7 +20,8 @@ from sbrpc.emulator.faults import (
     Operation,
     TargetedFault,
 )
-from sbrpc.emulator.gateway import BaseNode, Gateway, Peer, ReceiverNode, SenderNode
+from sbrpc.emulator.gateway import Gateway
+from sbrpc.emulator.nodes import BaseNode, Peer, ReceiverNode, SenderNode
 
 __all__ = ["Interference"]
 

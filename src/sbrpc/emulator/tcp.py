@@ -15,8 +15,9 @@ from typing import cast
 
 from sbrpc.emulator.clock import VirtualClock
 from sbrpc.emulator.faults import Faults
-from sbrpc.emulator.gateway import Gateway, Peer
+from sbrpc.emulator.gateway import Gateway
 from sbrpc.emulator.hindrance import Hindrance
+from sbrpc.emulator.nodes import Peer
 
 __all__ = ["Front", "ServerConnection"]
 
@@ -42,6 +43,8 @@ class Front:
         self.connections: set[ServerConnection] = set()
         # Set while there are faults in force.
         self.faults: Faults | None = None
+        # Reads go in here, one after the other: whatever arrives is taken out before the next read.
+        self.buffer = bytearray(_READ_SIZE)
         self._numbers = count(1)
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -126,7 +129,6 @@ class ServerConnection(asyncio.BufferedProtocol):
         self.remote = ""
         self.hindrance: Hindrance | None = None
         self.transport: asyncio.Transport | None = None
-        self._buffer = bytearray(_READ_SIZE)
         self._socket: socket.socket | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -142,13 +144,13 @@ class ServerConnection(asyncio.BufferedProtocol):
             self.abort()
 
     def get_buffer(self, sizehint: int) -> bytearray:
-        return self._buffer
+        return self.front.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         front = self.front
         if _QUICKACK is not None and self._socket is not None:
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-        data = bytes(memoryview(self._buffer)[:nbytes])
+        data = bytes(memoryview(front.buffer)[:nbytes])
         if front.faults is None and self.hindrance is None:
             self._feed(data)
         else:

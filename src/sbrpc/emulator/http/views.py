@@ -15,7 +15,7 @@ from sbrpc.emulator.amqp import sections
 from sbrpc.emulator.amqp.link import Link
 from sbrpc.emulator.broker import Books, Broker, Message, MessageState, Runtime, SessionInfo
 from sbrpc.emulator.content import AmqpContent
-from sbrpc.emulator.gateway import ReceiverNode, SenderNode
+from sbrpc.emulator.nodes import ReceiverNode, SenderNode
 from sbrpc.emulator.tcp import ServerConnection
 from sbrpc.emulator.traffic import TrafficEntry
 from sbrpc.topology import CorrelationFilter, Rule, SqlFilter
