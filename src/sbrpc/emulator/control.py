@@ -1,7 +1,7 @@
 """Faults as users of an emulator put them in force: `emulator.faults`.
 
 Owns the names and arguments of that door. What a fault decides is in `faults`; carrying it out is up to
-`interference` (operations, links, messages) and `hindrance` (connections). Everything is synchronous, and what
+`interference` (operations, links, messages) and `hindrance` (connections). Everything is synchronous: what
 strikes at once has struck when the call returns.
 """
 
