@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from azure.servicebus import ServiceBusMessage, ServiceBusReceiveMode
+from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver, ServiceBusSender
 from azure.servicebus.exceptions import (
     MessageLockLostError,
@@ -66,6 +66,12 @@ async def bodies(receiver: ServiceBusReceiver, count: int) -> list[str]:
 
 async def send(sender: ServiceBusSender, body: str, session_id: str | None = None) -> None:
     await sender.send_messages(ServiceBusMessage(body, session_id=session_id))
+
+
+async def flood(sender: ServiceBusSender) -> None:
+    """Batches of six; a second of real time may end between two of them, but not after each."""
+    for _ in range(20):
+        await sender.send_messages([ServiceBusMessage("too much") for _ in range(6)])
 
 
 async def test_receiver_survives_a_cut(emulator: Emulator) -> None:
@@ -233,9 +239,7 @@ async def test_throttled_by_credits(emulator: Emulator) -> None:
         await send(sender, "looks at the account first")
         await sender.send_messages([ServiceBusMessage("a credit") for _ in range(5)])
         with pytest.raises(ServiceBusServerBusyError, match="50009"):
-            # A second of real time may end in between, but not after each of them.
-            for _ in range(20):
-                await sender.send_messages([ServiceBusMessage("too much") for _ in range(6)])
+            await flood(sender)
         await emulator.advance(1)
         await send(sender, "in the next second")
 
@@ -308,11 +312,7 @@ async def test_failing_send_that_was_stored(emulator: Emulator) -> None:
         emulator.faults.fail_sends(stored=True, count=1)
         with pytest.raises(ServiceBusError):
             await send(sender, "stored all the same")
-    mode = ServiceBusReceiveMode.RECEIVE_AND_DELETE
-    async with (
-        connected(emulator) as client,
-        client.get_queue_receiver("movies", receive_mode=mode) as receiver,
-    ):
+    async with connected(emulator) as client, client.get_queue_receiver("movies") as receiver:
         (message,) = await receiver.receive_messages(max_wait_time=5)
         assert str(message) == "stored all the same"
 
