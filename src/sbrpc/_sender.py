@@ -19,6 +19,7 @@ import anyio
 import anyio.abc
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusSender
+from azure.servicebus.amqp import AmqpAnnotatedMessage
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from . import _sdk
@@ -29,6 +30,8 @@ from .errors import BusError, DeadlineExceeded, MessageTooLarge, NotRunning, Sbr
 __all__ = ["Outgoing", "Sender", "take_together"]
 
 T = TypeVar("T")
+
+Message = ServiceBusMessage | AmqpAnnotatedMessage
 
 _log = logging.getLogger("sbrpc.sender")
 
@@ -48,7 +51,7 @@ _BATCH_COUNT = 100
 class Outgoing:
     """One thing to be sent, and who wants to know how it went."""
 
-    messages: tuple[ServiceBusMessage, ...]
+    messages: tuple[Message, ...]
     size: int
     deadline: Deadline
     done: Callable[[SbrpcError | None], None]
@@ -163,7 +166,7 @@ class Sender:
 
     async def send(
         self,
-        messages: Sequence[ServiceBusMessage],
+        messages: Sequence[Message],
         size: int,
         *,
         deadline: Deadline,

@@ -11,11 +11,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
+from secrets import token_hex
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage
+from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageProperties
 
 from .contract import ErrorSpec
 from .errors import DecodeError, ErrorCode, RpcError, error_for
@@ -59,7 +60,9 @@ CANCEL = "sbrpc.cancel"
 
 LONGEST_ID = 128
 
-# Time to live is a backstop, in whole seconds: a request may outlive its deadline by no more than this, a
+_LONGEST_TIME_TO_LIVE = 0xFFFF_FFFF
+
+# Time to live is a backstop: a request may outlive its deadline by no more than this, a
 # reply stays long enough for a caller that lost its link and drains the old session.
 _REQUEST_MARGIN = 1.0
 _REPLY_MARGIN = 30.0
@@ -67,6 +70,8 @@ _REPLY_MARGIN = 30.0
 # Header, properties section, annotations and framing of a message, estimated from above.
 _ENVELOPE = 512
 _PER_PROPERTY = 12
+
+_NO_PROPERTIES = AmqpMessageProperties()
 
 
 class Address(NamedTuple):
@@ -122,10 +127,10 @@ class Reply:
 # -- writing -------------------------------------------------------------------------------------------
 
 
-def request_message(request: Request) -> ServiceBusMessage:
+def request_message(request: Request) -> AmqpAnnotatedMessage:
     """The message of a call."""
-    properties: dict[str | bytes, Any] = {}
-    properties.update(request.metadata.items())
+    properties: dict[str, Any] = {}
+    properties.update(request.metadata)
     if request.timeout is not None:
         properties[TIMEOUT] = max(0, int(request.timeout * 1000))
     if request.fingerprint:
@@ -134,22 +139,22 @@ def request_message(request: Request) -> ServiceBusMessage:
         properties[WINDOW] = request.window
     if request.cancellable:
         properties[CANCELLABLE] = True
-    return ServiceBusMessage(
+    return _message(
         request.body,
+        properties,
+        _time_to_live(request.timeout, _REQUEST_MARGIN),
         subject=request.subject,
         content_type=JSON,
         message_id=request.call_id,
         reply_to=request.reply_to,
-        reply_to_session_id=request.reply_to_session_id,
-        session_id=request.session_id,
-        time_to_live=_time_to_live(request.timeout, _REQUEST_MARGIN),
-        application_properties=properties,
+        reply_to_group_id=request.reply_to_session_id,
+        group_id=request.session_id,
     )
 
 
-def reply_message(reply: Reply, remaining: float | None) -> ServiceBusMessage:
+def reply_message(reply: Reply, remaining: float | None) -> AmqpAnnotatedMessage:
     """The message of an answer. `remaining` is what is left of the call's deadline, in seconds."""
-    properties: dict[str | bytes, Any] = {}
+    properties: dict[str, Any] = {}
     if reply.status is not None:
         properties[STATUS] = reply.status
     if reply.sequence is not None:
@@ -158,48 +163,56 @@ def reply_message(reply: Reply, remaining: float | None) -> ServiceBusMessage:
     if reply.control is not None:
         properties[CONTROL] = reply.control.queue
         properties[CONTROL_SESSION] = reply.control.session or ""
-    return ServiceBusMessage(
+    return _message(
         reply.body,
+        properties,
+        _time_to_live(remaining, _REPLY_MARGIN),
         subject=reply.subject,
         content_type=JSON,
-        message_id=uuid4().hex,
+        message_id=token_hex(16),
         correlation_id=reply.call_id or None,
-        session_id=reply.session_id,
-        time_to_live=_time_to_live(remaining, _REPLY_MARGIN),
-        application_properties=properties,
+        group_id=reply.session_id,
     )
 
 
-def control_message(kind: str, call_id: str, to: Address, window: int = 0) -> ServiceBusMessage:
+def control_message(kind: str, call_id: str, to: Address, window: int = 0) -> AmqpAnnotatedMessage:
     """A credit or a cancel, to the server instance that works on a call."""
-    return ServiceBusMessage(
+    return _message(
         b"",
+        {WINDOW: window} if kind == CREDIT else {},
+        60_000,
         subject=kind,
-        message_id=uuid4().hex,
+        message_id=token_hex(16),
         correlation_id=call_id,
-        session_id=to.session,
-        time_to_live=timedelta(seconds=60),
-        application_properties={WINDOW: window} if kind == CREDIT else {},
+        group_id=to.session,
     )
 
 
-def ping_message(ping_id: str, session_id: str) -> ServiceBusMessage:
+def ping_message(ping_id: str, session_id: str) -> AmqpAnnotatedMessage:
     """A message to one's own reply session; coming back, it proves that the path works."""
-    return ServiceBusMessage(
-        b"",
-        subject=PING,
-        message_id=ping_id,
-        correlation_id=ping_id,
-        session_id=session_id,
-        time_to_live=timedelta(seconds=60),
+    return _message(
+        b"", {}, 60_000, subject=PING, message_id=ping_id, correlation_id=ping_id, group_id=session_id
     )
 
 
-def _time_to_live(remaining: float | None, margin: float) -> timedelta | None:
+def _message(
+    body: bytes, application: dict[str, Any], time_to_live: int | None, **properties: Any
+) -> AmqpAnnotatedMessage:
+    # The SDK's plain message class spends more time on being built than on being encoded, and cuts off the
+    # milliseconds of a time to live.
+    return AmqpAnnotatedMessage(
+        data_body=body,
+        header={"time_to_live": time_to_live} if time_to_live is not None else None,
+        properties=properties,
+        application_properties=application or None,
+    )
+
+
+def _time_to_live(remaining: float | None, margin: float) -> int | None:
+    """Milliseconds; AMQP has 32 bits for them."""
     if remaining is None or math.isinf(remaining):
         return None
-    # The SDK cuts off what is not a whole second.
-    return timedelta(seconds=math.ceil(max(remaining, 0.0) + margin))
+    return min(int((max(remaining, 0.0) + margin) * 1000), _LONGEST_TIME_TO_LIVE)
 
 
 def error_body(error: RpcError, declared: Mapping[str, ErrorSpec] | None = None) -> bytes:
@@ -258,27 +271,31 @@ def check_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
 
 def read_request(message: ServiceBusReceivedMessage) -> Request:
     """The call in a message, whoever sent it."""
-    properties = _properties(message)
+    # The SDK's own properties look at the whole section each time; reading past them is ten times faster.
+    raw = message.raw_amqp_message
+    envelope = raw.properties or _NO_PROPERTIES
+    properties = _properties(raw.application_properties)
     problems: list[str] = []
     timeout = _number(properties, TIMEOUT, problems)
     window = _number(properties, WINDOW, problems)
     body = _body(message, problems)
-    subject = _text(message.subject) or ""
+    subject = _text(envelope.subject) or ""
     if not subject:
         problems.append("the message has no subject; put the method's name there")
+    time_to_live = raw.header.time_to_live if raw.header is not None else None
     return Request(
         subject=subject,
         body=body,
-        call_id=_text(message.message_id) or "",
-        reply_to=_text(message.reply_to) or None,
-        reply_to_session_id=_text(message.reply_to_session_id) or None,
+        call_id=_text(envelope.message_id) or "",
+        reply_to=_text(envelope.reply_to) or None,
+        reply_to_session_id=_text(envelope.reply_to_group_id) or None,
         timeout=timeout / 1000 if timeout is not None else None,
         metadata={k: _plain(v) for k, v in properties.items() if not k.startswith(RESERVED)},
-        session_id=_text(message.session_id) or None,
+        session_id=_text(envelope.group_id) or None,
         fingerprint=_text(properties.get(FINGERPRINT)),
         window=int(window) if window is not None and window >= 1 else None,
         cancellable=properties.get(CANCELLABLE) is True,
-        time_to_live=message.time_to_live.total_seconds() if message.time_to_live else None,
+        time_to_live=time_to_live / 1000 if time_to_live else None,
         problem="; ".join(problems) or None,
         delivery_count=message.delivery_count or 0,
         sequence_number=message.sequence_number or 0,
@@ -288,8 +305,10 @@ def read_request(message: ServiceBusReceivedMessage) -> Request:
 
 
 def read_reply(message: ServiceBusReceivedMessage) -> Reply:
-    """The answer in a message that arrived on a reply session."""
-    properties = _properties(message)
+    """The answer in a message that arrived on a reply session, or a control message."""
+    raw = message.raw_amqp_message
+    envelope = raw.properties or _NO_PROPERTIES
+    properties = _properties(raw.application_properties)
     ignored: list[str] = []
     sequence = _number(properties, SEQUENCE, ignored)
     window = _number(properties, WINDOW, ignored)
@@ -299,24 +318,25 @@ def read_reply(message: ServiceBusReceivedMessage) -> Reply:
     if status is None and control is None:
         status = ErrorCode.UNKNOWN.value
     return Reply(
-        call_id=_text(message.correlation_id) or "",
+        call_id=_text(envelope.correlation_id) or "",
         status=status,
         body=_body(message, ignored),
         sequence=int(sequence) if sequence is not None else None,
         end=properties.get(END) is True,
         control=control,
         window=int(window) if window is not None else None,
-        session_id=_text(message.session_id),
-        subject=_text(message.subject),
+        session_id=_text(envelope.group_id),
+        subject=_text(envelope.subject),
         enqueued_at=message.enqueued_time_utc,
     )
 
 
-def _properties(message: ServiceBusReceivedMessage) -> dict[str, Any]:
+def _properties(raw: Mapping[str | bytes, Any] | None) -> dict[str, Any]:
     """Application properties by string key; the SDK hands out keys and strings as bytes."""
-    raw = message.application_properties or {}
-    return {_plain(key): value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-            for key, value in raw.items()}  # fmt: skip
+    return {
+        _plain(key): value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        for key, value in (raw or {}).items()
+    }
 
 
 def _body(message: ServiceBusReceivedMessage, problems: list[str]) -> bytes:
@@ -362,24 +382,24 @@ def _plain(value: Any) -> str:
 # -- sizes ---------------------------------------------------------------------------------------------
 
 
-def size_of(message: ServiceBusMessage) -> int:
+def size_of(message: ServiceBusMessage | AmqpAnnotatedMessage) -> int:
     """How many bytes a message takes, estimated from above, without encoding it."""
-    body: Any = message.body
+    raw = message.raw_amqp_message if isinstance(message, ServiceBusMessage) else message
+    body: Any = raw.body
+    size = _ENVELOPE
     if isinstance(body, bytes | str):
-        size = len(body)
-    else:
-        size = sum(len(part) for part in body) if body is not None else 0
-    for text in (
-        message.subject,
-        message.message_id,
-        message.correlation_id,
-        message.session_id,
-        message.reply_to,
-        message.reply_to_session_id,
-        message.content_type,
-        message.to,
-    ):
-        size += len(text) * 3 if text else 0
-    for key, value in (message.application_properties or {}).items():
-        size += len(key) + _PER_PROPERTY + (len(value) * 3 if isinstance(value, str | bytes) else 8)
-    return size + _ENVELOPE
+        size += len(body)
+    elif body is not None:
+        size += sum(len(part) + 8 for part in body)
+    if raw.properties is not None:
+        size += sum(_longest(value) for value in raw.properties.values())
+    for values in (raw.application_properties, raw.annotations):
+        for key, value in (values or {}).items():
+            size += _longest(key) + _longest(value) + _PER_PROPERTY
+    return size
+
+
+def _longest(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode())
+    return len(value) if isinstance(value, bytes) else 8
