@@ -41,7 +41,7 @@ app = FastAPI(title="Movies", lifespan=lifespan, responses=problems.RESPONSES)
 problems.install(app)
 
 
-def service(
+async def service(
     request: Request,
     request_timeout: Annotated[
         float, Header(gt=0, le=300, description="Seconds the caller waits; then 504.")
@@ -129,14 +129,14 @@ async def trace(request: Request, call_next: RequestResponseEndpoint) -> Respons
     return response
 
 
+class Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()
+            print(f"http://{host}:{port}", flush=True)
+
+
 async def serve(port: int) -> None:
     """Answer HTTP requests until SIGTERM or SIGINT; prints the URL once it does."""
-    with socket.create_server(("127.0.0.1", port)) as listener:
-
-        class Server(uvicorn.Server):
-            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-                await super().startup(sockets)
-                if self.started:
-                    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-
-        await Server(uvicorn.Config(app, log_level="warning")).serve(sockets=[listener])
+    await Server(uvicorn.Config(app, port=port, log_level="warning")).serve()

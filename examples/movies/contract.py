@@ -16,6 +16,7 @@ from sbrpc import Contract, Event, method
 REPLY_QUEUE = "gateway.replies"
 TOPIC = "movie-events"
 SUBSCRIPTION = "movie-event-handler"
+LANES = 8
 
 MovieId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
@@ -89,6 +90,12 @@ class MovieEvent(Event):
     """Something happened to a film. `movie` is its state afterwards; its version orders the events."""
 
     movie: Movie
+
+    @property
+    def lane(self) -> str:
+        """The ordering key. One per film would do too, but each key is a session that has to be opened, and
+        that takes longer than handling an event; so films share a few."""
+        return f"lane-{self.movie.id % LANES}"
 
 
 class MovieCreated(MovieEvent, type="movies.movie.created.v1"):

@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sbrpc import EventBus, connect
 
-from .contract import SUBSCRIPTION, TOPIC, MovieCreated, MovieDeleted, MovieUpdated
+from .contract import LANES, SUBSCRIPTION, TOPIC, MovieCreated, MovieDeleted, MovieUpdated
 from .database import READ_MODEL_URL, MovieColumns, opened
 
 
@@ -35,7 +35,9 @@ async def serve(database: str = READ_MODEL_URL) -> None:
     async with connect() as connection, opened(database, ReadModel.metadata) as engine:
         bus = EventBus(connection, topic=TOPIC, source="/movies")
 
-        @bus.on(MovieCreated, MovieUpdated, MovieDeleted, subscription=SUBSCRIPTION)
+        @bus.on(
+            MovieCreated, MovieUpdated, MovieDeleted, subscription=SUBSCRIPTION, max_concurrent_sessions=LANES
+        )
         async def project(event: MovieCreated | MovieUpdated | MovieDeleted) -> None:
             values = event.movie.model_dump() | {"deleted": isinstance(event, MovieDeleted)}
             new = UPSERT[engine.dialect.name](MovieView).values(values)

@@ -79,9 +79,15 @@ async def http_failed(_: Request, error: HTTPException) -> JSONResponse:
     return problem(error.status_code, code, error.detail, headers=error.headers)
 
 
+async def crashed(_: Request, error: Exception) -> JSONResponse:
+    """What nobody expected. The server logs it; the caller learns nothing of the inside."""
+    return problem(500, ErrorCode.INTERNAL.value, "the API failed unexpectedly; its log says how")
+
+
 def install(app: FastAPI) -> None:
     """Make every error of this app a problem."""
     app.add_exception_handler(RpcError, rpc_failed)
     app.add_exception_handler(BusError, bus_failed)
     app.add_exception_handler(RequestValidationError, request_is_wrong)
     app.add_exception_handler(HTTPException, http_failed)
+    app.add_exception_handler(Exception, crashed)

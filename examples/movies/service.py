@@ -93,7 +93,7 @@ async def serve(database: str = SERVICE_URL) -> None:
                         raise
                     event = getattr(contract, done.event)(movie=done.movie)
             # After the commit, and again for a call that comes again: whoever listens ignores repeats.
-            await bus.publish(event, key=str(event.movie.id))
+            await bus.publish(event, key=event.lane)
             return event.movie
 
         @server.method(Movies.get_movie)
