@@ -9,7 +9,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from uuid import UUID, uuid4
 
@@ -45,9 +45,7 @@ class Broker:
 
     def take_effects(self) -> list[Effect]:
         """What is to be done outside, in order; each effect is handed over once."""
-        effects = self._exchange.effects
-        if effects:
-            self._exchange.effects = []
+        effects, self._exchange.effects = self._exchange.effects, []
         return effects
 
     def next_timer(self) -> float | None:
@@ -234,6 +232,14 @@ class Broker:
         store = self._namespace.place(address).store
         return store.peek(from_sequence, min(count, self.limits.peek_batch), session_id, now)
 
+    def look(
+        self, address: str, from_sequence: int, count: int, session_id: str | None, now: float
+    ) -> list[Message]:
+        """What a peek would show, for people who look in: it costs nothing and keeps nothing alive."""
+        self.handle_timer(now)
+        store = self._namespace.place(address).store
+        return store.look(from_sequence, min(count, self.limits.peek_batch), session_id)
+
     def delete_batch(
         self, address: str, count: int, before: float | None, session_id: str | None, now: float
     ) -> int:
@@ -247,6 +253,11 @@ class Broker:
         """Throw all active messages away; how many there were."""
         self.handle_timer(now)
         return self._namespace.place(address).store.delete(NEVER, NEVER, None)
+
+    def replay(self, address: str, sequence_numbers: Collection[int] | None, now: float) -> int:
+        """Put dead letters, those with these numbers or all, back as new messages; how many there were."""
+        self.handle_timer(now)
+        return self._namespace.place(address).trio.replay(sequence_numbers, now)
 
     # -- entities ----------------------------------------------------------------------------------------
 

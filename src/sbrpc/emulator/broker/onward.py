@@ -16,7 +16,10 @@ from sbrpc.emulator.broker.messages import Message
 if TYPE_CHECKING:
     from sbrpc.emulator.broker.stores import Store
 
-__all__ = ["Onward"]
+__all__ = ["REASONS", "Onward"]
+
+REASONS = ("DeadLetterReason", "DeadLetterErrorDescription")
+"""The application properties that say why a message is a dead letter."""
 
 
 class Onward:
@@ -74,9 +77,9 @@ class Onward:
     ) -> None:
         changes = dict(properties or {})
         if reason is not None:
-            changes["DeadLetterReason"] = reason
+            changes[REASONS[0]] = reason
         if description is not None:
-            changes["DeadLetterErrorDescription"] = description
+            changes[REASONS[1]] = description
         if changes:
             content = message.content.revised(user=changes)
             message.header_size += content.size - message.content.size

@@ -5,7 +5,7 @@ Owns how a store and its dead-letter queues are put together; subscriptions use 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import count
 
 from sbrpc.emulator.broker import errors
@@ -13,7 +13,7 @@ from sbrpc.emulator.broker.errors import BrokerError
 from sbrpc.emulator.broker.exchange import Exchange, Origin, Usage
 from sbrpc.emulator.broker.intake import Intake
 from sbrpc.emulator.broker.messages import Incoming
-from sbrpc.emulator.broker.onward import Onward
+from sbrpc.emulator.broker.onward import REASONS, Onward
 from sbrpc.emulator.broker.plain import PlainStore
 from sbrpc.emulator.broker.sessions import SessionStore
 from sbrpc.emulator.broker.stores import Store
@@ -81,6 +81,23 @@ class Trio:
         if settings.forward_to is not None:
             self.main.evict(errors.forwards(self.address), now)
             self.main.forward_all(now)
+
+    def replay(self, sequence_numbers: Collection[int] | None, now: float) -> int:
+        """Put dead letters back, without their reasons; one that has no session stays where one is needed."""
+        sessions = self.settings.requires_session
+        wanted = [
+            number
+            for number, message in self.dead_letters.messages.items()
+            if (sequence_numbers is None or number in sequence_numbers)
+            and (message.session_id is not None or not sessions)
+        ]
+        letters = self.dead_letters.withdraw(wanted)
+        for letter in letters:
+            incoming = letter.as_incoming()
+            incoming.content = letter.content.revised(removed=REASONS)
+            incoming.header_size += incoming.content.size - letter.content.size
+            self.main.admit(incoming, now)
+        return len(letters)
 
     def evict(self, error: BrokerError, now: float) -> None:
         """Close all consumers."""

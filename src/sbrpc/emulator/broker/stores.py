@@ -9,7 +9,7 @@ own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from uuid import UUID
 
 from sbrpc.emulator.broker import errors
@@ -327,7 +327,7 @@ class Store(ABC):
 
     def _delivered(self, consumer: Consumer, message: Message, now: float) -> None:
         consumer.credit -= 1
-        consumer.active_at = now
+        consumer.active_at = self.accessed_at = now
         self.books.receives += 1
         self._exchange.effects.append(
             Deliver(consumer, message, message.lock_token, message.locked_until, message.delivery_count)
@@ -367,10 +367,15 @@ class Store(ABC):
             text = f"Message could not be consumed after {message.delivery_count} delivery attempts."
             self._dead_letter(message, now, "MaxDeliveryCountExceeded", text)
             return False
-        self._forget_lock(message)
         if message.deferred:
+            self._forget_lock(message)
             message.become(_DEFERRED)
             return False
+        if self._forward_to is not None:
+            # Forwarding was switched on while the message was out.
+            self._forward(message, self._forward_to, now)
+            return False
+        self._forget_lock(message)
         self._activate(message)
         return True
 
@@ -542,13 +547,16 @@ class Store(ABC):
     def peek(self, first: int, count: int, session_id: str | None, now: float) -> list[Message]:
         """Up to `count` messages from a sequence number on, whatever their state."""
         self.accessed_at = now
-        if session_id is None:
-            found = self._order.following(first, count)
-        else:
-            numbers = sorted(number for number in self.in_session(session_id) if number >= first)
-            found = [self.messages[number] for number in numbers[:count]]
+        found = self.look(first, count, session_id)
         self.books.peeks += len(found)
         return found
+
+    def look(self, first: int, count: int, session_id: str | None) -> list[Message]:
+        """What a peek would show, without leaving a trace."""
+        if session_id is None:
+            return self._order.following(first, count)
+        numbers = sorted(number for number in self.in_session(session_id) if number >= first)
+        return [self.messages[number] for number in numbers[:count]]
 
     def delete(self, count: float, before: float, session_id: str | None) -> int:
         """Throw away up to `count` active messages enqueued before a time, the oldest first."""
@@ -560,6 +568,15 @@ class Store(ABC):
         for message in doomed:
             self._remove(message)
         return len(doomed)
+
+    def withdraw(self, sequence_numbers: Collection[int] | None) -> list[Message]:
+        """Take active messages out, those with these numbers or all, the oldest first."""
+        numbers = sorted(self.messages if sequence_numbers is None else set(sequence_numbers))
+        found = [message for number in numbers if (message := self.messages.get(number)) is not None]
+        taken = [message for message in found if message.state is _ACTIVE]
+        for message in taken:
+            self._remove(message)
+        return taken
 
 
 def _origin_of(message: Message) -> Origin | None:

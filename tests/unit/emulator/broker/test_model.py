@@ -173,13 +173,13 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         if done is not None and done[0] is not None:
             assert done[0] == done[1]
 
-    @rule()
-    def send_plainly(self) -> None:
-        self.send(self.plain, None)
+    @rule(ttl=st.sampled_from([None, None, 8, 30]))
+    def send_plainly(self, ttl: int | None) -> None:
+        self.send(self.plain, None, ttl)
 
-    @rule(session=sessions)
-    def send_to_session(self, session: str) -> None:
-        self.send(self.ordered, session)
+    @rule(session=sessions, ttl=st.sampled_from([None, None, 8, 30]))
+    def send_to_session(self, session: str, ttl: int | None) -> None:
+        self.send(self.ordered, session, ttl)
 
     @rule(
         ordered=st.booleans(),
@@ -229,6 +229,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         for _ in range(2):
             self.open(self.plain, False, None, False, 0, 1)
             self.open(self.ordered, False, None, True, 30.0 + self.fraction(), 2)
+        for _ in range(2):
             self.send(self.plain, None)
             self.send(self.ordered, "a")
 
@@ -308,6 +309,19 @@ class BrokerAgainstModel(RuleBasedStateMachine):
     def abandon(self, index: int) -> None:
         self.settle_hold(index, False, "abandon")
 
+    @precondition(lambda self: self.live())
+    @rule(index=pick, waiting=st.sampled_from([0, 0, 4, 30]), outcome=st.sampled_from(sorted(OUTCOMES)))
+    def defer_and_return(self, index: int, waiting: int, outcome: str) -> None:
+        """Defer a message, get it back by its number, and decide again."""
+        message = self.chosen_hold(index, False)[0].message
+        self.settle_hold(index, False, "defer")
+        if waiting:
+            self.advance_by(waiting, True)
+        if message.state == "deferred":
+            self.take_deferred(message, False, message.session)
+        if message.holds:
+            self.settle_hold(len(self.live()) - 1, False, outcome)
+
     @precondition(lambda self: self.holds)
     @rule(index=pick, outcome=st.sampled_from(sorted(OUTCOMES)))
     def settle_whatever(self, index: int, outcome: str) -> None:
@@ -356,8 +370,10 @@ class BrokerAgainstModel(RuleBasedStateMachine):
     def receive_deferred(self, index: int, deletes: bool, session: str | None) -> None:
         deferred = self.deferred()
         chosen = deferred[index % len(deferred)]
+        self.take_deferred(chosen, deletes, chosen.session if index % 4 else session)
+
+    def take_deferred(self, chosen: model.Msg, deletes: bool, session: str | None) -> None:
         where = next(queue for queue in self.world.queues if chosen in queue.messages)
-        session = chosen.session if index % 4 else session
         # One at a time where each has a lock of its own, for the same reason as with credit.
         numbers = [chosen.number, *([m.number for m in where.messages] if where.sessions else ())]
         mode = Mode.RECEIVE_AND_DELETE if deletes else Mode.PEEK_LOCK
@@ -447,6 +463,9 @@ class BrokerAgainstModel(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 4, 11, 30]), stepwise=st.booleans())
     def advance(self, seconds: int, stepwise: bool) -> None:
+        self.advance_by(seconds, stepwise)
+
+    def advance_by(self, seconds: int, stepwise: bool) -> None:
         target = self.now + seconds
 
         def real() -> None:
