@@ -163,7 +163,7 @@ class Api:
         return {"sessions": [views.session(each, self._clock.now()) for each in found]}
 
     def _messages(self, request: Request, rest: str) -> Any:
-        found = self._broker.peek(
+        found = self._broker.look(
             _entity(request),
             _number(request, "from", 0),
             _number(request, "count", 50),
