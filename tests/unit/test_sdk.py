@@ -1,0 +1,112 @@
+"""The door to the SDK: its exceptions become ours, and connecting says what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from azure.servicebus import exceptions as sdk
+from azure.servicebus.aio import ServiceBusClient
+
+from sbrpc import _sdk
+from sbrpc._sdk import _connect, client_for, is_transient, translated
+from sbrpc.errors import AccessDenied, BusError, EntityNotFound
+
+SESSION_NEEDED = (
+    "It is not possible for an entity that requires sessions to create a non-sessionful message receiver."
+)
+NO_SESSION = "A sessionful message receiver cannot be created on an entity that does not require sessions."
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "transient"),
+    [
+        (sdk.MessagingEntityNotFoundError(message="gone"), EntityNotFound, False),
+        (sdk.ServiceBusAuthorizationError(message="no"), AccessDenied, False),
+        (sdk.ServiceBusAuthenticationError(message="no"), AccessDenied, False),
+        (sdk.MessagingEntityDisabledError(message="off"), _sdk.Throttled, True),
+        (sdk.ServiceBusServerBusyError(message="50009"), _sdk.Throttled, True),
+        (sdk.ServiceBusQuotaExceededError(message="full"), _sdk.Throttled, True),
+        (sdk.MessageLockLostError(message="late"), _sdk.LockLost, False),
+        (sdk.SessionLockLostError(message="late"), _sdk.LockLost, False),
+        (sdk.MessageAlreadySettled(action="complete"), _sdk.LockLost, False),
+        (sdk.SessionCannotBeLockedError(message="held"), _sdk.SessionHeld, True),
+        (sdk.MessageSizeExceededError(message="big"), _sdk.TooLargeForBus, False),
+        (sdk.ServiceBusConnectionError(message="cut"), _sdk.LinkLost, True),
+        (sdk.ServiceBusCommunicationError(message="cut"), _sdk.LinkLost, True),
+        (sdk.OperationTimeoutError(message="slow"), _sdk.LinkLost, True),
+        (sdk.ServiceBusError("odd", condition=b"amqp:internal-error"), _sdk.LinkLost, True),
+        (sdk.ServiceBusError("odd", condition=b"amqp:not-implemented"), _sdk.Refused, False),
+        (
+            sdk.ServiceBusError(SESSION_NEEDED, condition=b"amqp:not-allowed"),
+            _sdk.MustNotRequireSessions,
+            False,
+        ),
+        (sdk.ServiceBusError(NO_SESSION, condition=b"amqp:not-allowed"), _sdk.MustRequireSessions, False),
+        (ConnectionResetError("reset"), _sdk.LinkLost, True),
+        (asyncio.TimeoutError(), _sdk.LinkLost, True),
+        (AttributeError("'NoneType' object has no attribute 'client_ready_async'"), _sdk.LinkLost, True),
+        (ValueError("The handler has already been shutdown."), _sdk.LinkLost, True),
+    ],
+)
+def test_every_exception_of_the_sdk_becomes_one_of_ours(
+    theirs: Exception, ours: type[BusError], transient: bool
+) -> None:
+    """With what was being done in front, the SDK's exception as cause, and whether trying again may help."""
+    with pytest.raises(BusError) as caught, translated("sending to 'movies'"):
+        raise theirs
+    assert type(caught.value) is ours
+    assert str(caught.value).startswith("sending to 'movies': ")
+    assert caught.value.__cause__ is theirs
+    assert is_transient(caught.value) is transient
+
+
+def test_our_own_errors_and_cancellation_pass() -> None:
+    """Only foreign exceptions are translated."""
+    ours = EntityNotFound("x")
+    with pytest.raises(EntityNotFound) as caught, translated("y"):
+        raise ours
+    assert caught.value is ours
+    with pytest.raises(asyncio.CancelledError), translated("y"):
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({}, "SERVICEBUS_CONNECTION_STRING"),
+        ({"SERVICEBUS_CONNECTION_STRING": ""}, "SERVICEBUS_FULLY_QUALIFIED_NAMESPACE"),
+        ({"SERVICEBUS_CONNECTION_STRING": "rubbish"}, "not a Service Bus connection string"),
+        ({"SERVICEBUS_CONNECTION_STRING": "Endpoint=sb://x/"}, "SharedAccessKey=<key>"),
+    ],
+)
+def test_connecting_says_what_is_missing(environment: dict[str, str], says: str) -> None:
+    """A person reads the error, so it shows what a right value looks like."""
+    with pytest.raises(ValueError) as caught:
+        _connect(None, None, environment)
+    assert says in str(caught.value)
+
+
+async def test_a_connection_string_makes_a_client() -> None:
+    """The argument, or the environment; without the SDK's own retries."""
+    text = "Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=k"
+    async with _connect(None, None, {"SERVICEBUS_CONNECTION_STRING": f" {text} "}) as client:
+        assert client.fully_qualified_namespace == "x.servicebus.windows.net"
+    async with client_for(text) as client:
+        assert isinstance(client, ServiceBusClient)
+
+
+async def test_a_client_that_is_handed_in_stays_open() -> None:
+    """Whoever made it closes it."""
+    text = "Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=k"
+    async with ServiceBusClient.from_connection_string(text) as mine, client_for(mine) as client:
+        assert client is mine
+
+
+async def test_nothing_else_is_a_connection() -> None:
+    """The error names what was passed."""
+    wrong: Any = 7
+    with pytest.raises(TypeError, match="not 7"):
+        async with client_for(wrong):
+            pass
