@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-pytest.register_assert_rewrite("conformance.python")
+pytest.register_assert_rewrite("tests.conformance.python")
 
 from .cleaning import clean  # noqa: E402
 from .drivers import Driver, Outcomes, Unavailable, driver_named  # noqa: E402
@@ -67,13 +67,22 @@ def outcome(
                     for each in _selected(request.session, driver_name)
                     if place.refusal(each) is None and driver_name not in each.unsupported
                 ]
-                if isinstance(place, RealNamespace):
-                    clean(place.connection_string, scenarios)
-                runs[driver_name] = stack.enter_context(driver(driver_name).run(scenarios, place))
+                try:
+                    if isinstance(place, RealNamespace):
+                        clean(place.connection_string, scenarios)
+                    runs[driver_name] = stack.enter_context(driver(driver_name).run(scenarios, place))
+                except Exception as exc:  # each of its tests reports it, and none tries again
+                    runs[driver_name] = {each.name: _failed(exc) for each in scenarios}
             return runs[driver_name][scenario.name]
 
         yield get
     gc.collect()  # while what the SDKs left open may still be said unheard
+
+
+def _failed(exc: Exception) -> Future[None]:
+    outcome: Future[None] = Future()
+    outcome.set_exception(exc)
+    return outcome
 
 
 def _selected(session: pytest.Session, driver_name: str) -> list[Scenario]:

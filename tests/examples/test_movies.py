@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from movies_site import EXAMPLES, Site, caller, command, eventually, family, serving
+from .movies_site import EXAMPLES, Site, caller, command, eventually, family, serving
 
 from movies.contract import TOPIC, Movie, MovieEvent, MovieUpdated
 from sbrpc import EventBus, connect

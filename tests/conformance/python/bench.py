@@ -19,8 +19,8 @@ import azure.servicebus
 import azure.servicebus.aio
 from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage, ServiceBusSession
 
-from conformance.namespaces import Namespace
-from conformance.scenarios import PREFIX, Scenario
+from tests.conformance.namespaces import Namespace
+from tests.conformance.scenarios import PREFIX, Scenario
 
 __all__ = ["AsyncSdk", "Bench", "Sdk", "SyncSdk", "bodies", "body", "text"]
 

@@ -429,12 +429,11 @@ class Store(ABC):
             self._dead_letter(message, now, outcome.reason, outcome.description, outcome.properties)
         elif isinstance(outcome, Defer):
             self._revise(message, outcome.properties)
-            # Deferring counts as a failed delivery the first time only.
-            first = not message.deferred
-            if first:
+            if not message.deferred:
                 message.deferred = True
                 self.deferred += 1
-            self._unlock(message, now, failed=first)
+            # Deferring counts as a failed delivery every time, as the SDKs' own tests have it.
+            self._unlock(message, now, failed=True)
         else:
             if isinstance(outcome, Abandon):
                 self._revise(message, outcome.properties)
@@ -495,6 +494,11 @@ class Store(ABC):
         for number in sequence_numbers:
             message = reachable.get(number)
             if message is None or message.state is not _DEFERRED:
+                continue
+            if message.expires_at <= now:
+                # A deferred message does not expire by itself, but when it is asked for (azure-docs,
+                # "Message deferral").
+                self._expire(message, now)
                 continue
             if mode is Mode.RECEIVE_AND_DELETE:
                 self._remove(message)

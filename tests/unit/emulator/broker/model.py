@@ -219,9 +219,8 @@ class Queue:
                 raise Refused("amqp:not-allowed")
             self.bury(m, "told", now)
         elif what == "defer":
-            first = not m.deferred
             m.deferred = True
-            self.give_back(m, now, first)
+            self.give_back(m, now, True)
         else:
             self.give_back(m, now, what == "abandon")
         self.serve(now)
@@ -267,7 +266,9 @@ class Queue:
             for m in list(self.messages):
                 if m.number != number or m.state != "deferred" or (self.sessions and m.session != session):
                     continue
-                if deletes:
+                if m.expires <= now:
+                    self.expire(m, now)
+                elif deletes:
                     self.messages.remove(m)
                     m.state = "gone"
                     found.append((number, None))

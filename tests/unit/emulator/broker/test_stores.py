@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from sbrpc.emulator.broker import Abandon, Complete, DeadLetter, Defer, MessageState, Mode, Release
+from sbrpc.emulator.broker import (
+    Abandon,
+    BrokerError,
+    Complete,
+    DeadLetter,
+    Defer,
+    MessageState,
+    Mode,
+    Release,
+)
 from sbrpc.topology import Queue
 
 from .bench import Bench, message, refused
@@ -496,12 +505,12 @@ def test_a_deferred_message_can_be_received_and_deleted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "count"), [(Abandon(), 2), (Defer(), 1), (Release(), 1), (None, 2)], ids=str
+    ("outcome", "count"), [(Abandon(), 2), (Defer(), 2), (Release(), 1), (None, 2)], ids=str
 )
 def test_a_deferred_message_that_is_not_completed_stays_deferred(
     outcome: Abandon | Defer | Release | None, count: int
 ) -> None:
-    """Abandoning and an expired lock count, deferring again and releasing do not."""
+    """Abandoning, deferring again and an expired lock count, releasing does not."""
     bench = queue()
     number = deferred(bench)
     [message] = bench.broker.receive_deferred("q", [number], None, Mode.PEEK_LOCK, bench.now)
@@ -524,13 +533,24 @@ def test_a_deferred_message_can_be_dead_lettered() -> None:
     assert bench.reasons("q") == ["late"]
 
 
-def test_a_deferred_message_does_not_expire() -> None:
-    """However long it waits, and not when it comes back from a lock either."""
-    bench = queue()
+def test_a_deferred_message_expires_when_it_is_asked_for() -> None:
+    """However long it waits it stays; asked for after its time it is dead-lettered, not handed out."""
+    bench = queue(dead_lettering_on_message_expiration=True)
     number = deferred(bench, time_to_live=10.0)
     bench.advance(1000.0)
+    assert len(bench.peek("q")) == 1
+    with pytest.raises(BrokerError, match="message-not-found"):
+        bench.broker.receive_deferred("q", [number], None, Mode.PEEK_LOCK, bench.now)
+    assert bench.reasons("q") == ["TTLExpiredException"]
+
+
+def test_a_deferred_message_does_not_expire_when_it_comes_back() -> None:
+    """What was in time when it was asked for is deferred again, whatever the time has become."""
+    bench = queue()
+    number = deferred(bench, time_to_live=10.0)
     [message] = bench.broker.receive_deferred("q", [number], None, Mode.PEEK_LOCK, bench.now)
     assert message.lock_token is not None
+    bench.advance(30.0)
     bench.broker.settle("q", message.lock_token, Abandon(), bench.now)
     assert len(bench.peek("q")) == 1
 
