@@ -15,68 +15,77 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import anyio
-from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
+from anyio.streams.text import TextReceiveStream
 
 CONFIG = Path(__file__).with_name("Config.json")
 GRACE = 15.0  # seconds that a process has to finish what it is doing
 
 
+@dataclass
 class Kept:
-    """One process that shall be there."""
+    """One process that shall be there, and what it prints when it is up: an address, or just words."""
 
-    def __init__(
-        self, command: list[str], env: dict[str, str], log: IO[str] | None, say: Callable[[str], object]
-    ):
-        self.command, self.env, self.log, self.say = command, env, log, say
-        self.first_line = ""
-        self.is_up = anyio.Event()
-
-    async def up(self) -> str:
-        """Wait until it is up; what it prints then: an address, or just a word."""
-        await self.is_up.wait()
-        return self.first_line
+    command: list[str]
+    env: dict[str, str]
+    log: IO[str] | None
+    say: Callable[[str], object]
+    first_line: str = ""
+    up: anyio.Event = field(default_factory=anyio.Event)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    # Shielded: an interrupt cancels everything at once, and yet the processes are to end one after the other.
+    scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
 
     async def keep(self) -> None:
-        """Run it until cancelled. One that does not come up is an error, one that ends later is restarted."""
-        name = self.command[0]
-        while True:
-            process = await anyio.open_process(
-                [sys.executable, "-m", "movies", *self.command],
-                stdin=subprocess.PIPE,  # its end tells the process that this one is gone, see `watch_parent`
-                stderr=self.log,
-                env=self.env,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which ends the others in order
-            )
-            try:
-                code = await self._run(process)
-            finally:
-                await _stop(process)
-            if not self.is_up.is_set():
-                raise RuntimeError(f"movies {name} did not start (exit code {code})")
-            self.say(f"movies {name} (process {process.pid}) ended with exit code {code}; starting it again")
-            await anyio.sleep(0.5)
-
-    async def _run(self, process: Process) -> int:
-        assert process.stdout is not None
-        output = BufferedByteReceiveStream(process.stdout)
+        """Run it until `stop`. One that does not come up is an error, one that ends later is restarted."""
         try:
-            line = (await output.receive_until(b"\n", 4096)).decode().strip()
-            if not self.is_up.is_set():
-                self.first_line = line
-                if port := re.search(r":(\d+)", line):  # the next one takes the same address
+            with self.scope:
+                while True:
+                    code = await self._run()
+                    if not self.up.is_set():
+                        raise RuntimeError(f"movies {self.command[0]} did not start (exit code {code})")
+                    self.say(f"movies {self.command[0]} ended with exit code {code}; starting it again")
+                    await anyio.sleep(0.5)
+        finally:
+            self.ended.set()
+
+    async def stop(self) -> None:
+        """End it: it gets some time to finish what it is doing."""
+        self.scope.cancel()
+        await self.ended.wait()
+
+    async def _run(self) -> int | None:
+        process = await anyio.open_process(
+            [sys.executable, "-m", "movies", *self.command],
+            stdin=subprocess.PIPE,  # its end tells the process that this one is gone, see `watch_parent`
+            stderr=self.log,
+            env=self.env,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which ends the others in order
+        )
+        try:
+            assert process.stdout is not None
+            async for text in TextReceiveStream(process.stdout):
+                if self.up.is_set():
+                    print(text, end="", file=self.log or sys.stderr)
+                    continue
+                self.first_line = text.strip()
+                if port := re.search(r":(\d+)", text):  # the next one takes the same address
                     self.command += ["--port", port[1]]
-                self.is_up.set()
-            async for rest in output:
-                print(rest.decode(errors="replace"), end="", file=self.log or sys.stderr)
-        except (anyio.EndOfStream, anyio.IncompleteRead):
-            pass  # it ended, as `wait` says below
-        return await process.wait()
+                self.up.set()
+            await process.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                if process.returncode is None:
+                    process.terminate()
+                    with anyio.move_on_after(GRACE):
+                        await process.wait()
+                await process.aclose()  # kills it if need be
+        return process.returncode
 
 
 @asynccontextmanager
@@ -92,33 +101,27 @@ async def running(
         "MOVIES_READ_MODEL": f"sqlite+aiosqlite:///{directory / 'movies-read-model.sqlite3'}",
         "MOVIES_WATCH_PARENT": "1",
         "PYTHONPATH": os.pathsep.join(sys.path),
-        "PYTHONUNBUFFERED": "1",
     }
-    async with AsyncExitStack() as stack:
+    started: list[Kept] = []
+    async with anyio.create_task_group() as group:
 
-        async def start(*command: str) -> Kept:
-            group = await stack.enter_async_context(anyio.create_task_group())
-            stack.callback(group.cancel_scope.cancel)
-            kept = Kept([*command], env, log, say)
-            group.start_soon(kept.keep, name=f"keep {command[0]}")
-            return kept
+        def start(*command: str) -> Kept:
+            started.append(Kept([*command], env, log, say))
+            group.start_soon(started[-1].keep, name=f"keep {command[0]}")
+            return started[-1]
 
-        if not env.get("SERVICEBUS_CONNECTION_STRING"):
-            emulator = await start("emulator", "--config", str(CONFIG), "--port", "0", "--http-port", "0")
-            env["SERVICEBUS_CONNECTION_STRING"] = await emulator.up()
-        others = [await start("service"), await start("events"), await start("api", "--port", str(port))]
-        for kept in others:
-            url = await kept.up()
-        yield env["SERVICEBUS_CONNECTION_STRING"], url
-
-
-async def _stop(process: Process) -> None:
-    with anyio.CancelScope(shield=True):
-        if process.returncode is None:
-            process.terminate()
-            with anyio.move_on_after(GRACE):
-                await process.wait()
-        await process.aclose()  # kills it if need be
+        try:
+            if not env.get("SERVICEBUS_CONNECTION_STRING"):
+                emulator = start("emulator", "--config", str(CONFIG), "--port", "0", "--http-port", "0")
+                await emulator.up.wait()
+                env["SERVICEBUS_CONNECTION_STRING"] = emulator.first_line
+            for kept in (start("service"), start("events"), api := start("api", "--port", str(port))):
+                await kept.up.wait()
+            yield env["SERVICEBUS_CONNECTION_STRING"], api.first_line
+        finally:
+            with anyio.CancelScope(shield=True):
+                for kept in reversed(started):
+                    await kept.stop()
 
 
 async def serve(port: int, data: Path | None) -> None:
@@ -154,7 +157,7 @@ def watch_parent() -> None:
     def watch() -> None:
         os.read(0, 1)  # returns at the end of the pipe that the parent holds
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(GRACE)
+        time.sleep(5)
         os._exit(1)
 
     if os.environ.pop("MOVIES_WATCH_PARENT", None):
