@@ -44,7 +44,7 @@ async def max_delivery_count(bench: Bench) -> None:
         received = await bench.take_one(receiver)
         assert received.delivery_count == count
         await receiver.abandon_message(received)
-    dead = await bench.take_one(await _dead_letters(bench))
+    (dead,) = await bench.take_and_complete(await _dead_letters(bench))
     assert text(dead) == "poison"
     assert dead.dead_letter_reason == "MaxDeliveryCountExceeded"
     assert dead.dead_letter_error_description
