@@ -6,12 +6,12 @@ Knows no element and no entity. Whatever is wrong with a text is a `ValueError` 
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from xml.sax.saxutils import escape, quoteattr
 
 from sbrpc.emulator.config import parse_duration
 
@@ -40,12 +40,12 @@ _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 def text(value: object) -> str:
     """A value as the content of an element."""
-    return escape(_UNWRITABLE.sub("\ufffd", str(value)))
+    return html.escape(_UNWRITABLE.sub("\ufffd", str(value)), quote=False)
 
 
 def attribute(value: object) -> str:
     """A value as an attribute, quotes included."""
-    return quoteattr(_UNWRITABLE.sub("\ufffd", str(value)))
+    return f'"{html.escape(_UNWRITABLE.sub(chr(0xFFFD), str(value)))}"'
 
 
 def boolean(value: str) -> bool:
@@ -63,7 +63,7 @@ def format_boolean(value: bool) -> str:
 
 def number(value: str) -> int:
     """A whole number."""
-    if not re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
+    if not re.fullmatch(r"\s*[+-]?[0-9]{1,19}\s*", value):
         raise ValueError(f"'{value}' is not a whole number")
     return int(value)
 
