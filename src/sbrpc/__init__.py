@@ -1,8 +1,8 @@
 """Typed request-reply and events over Azure Service Bus.
 
-`RpcServer` and `RpcClient` are the two ends of a call, a `Contract` is what they share. Everything else that
-is public is found by module: `sbrpc.errors` has one exception per code, `sbrpc.topology` the words for queues
-and topics.
+`RpcServer` and `RpcClient` are the two ends of a call, a `Contract` is what they share. `EventBus` publishes
+and handles an `Event`. Everything else that is public is found by module: `sbrpc.errors` has one exception
+per code, `sbrpc.topology` the words for queues and topics.
 """
 
 from importlib import import_module
@@ -22,16 +22,21 @@ if TYPE_CHECKING:
         RpcError,
         SbrpcError,
     )
+    from .event import Event, EventInfo
+    from .events import EventBus
     from .server import RpcServer
     from .topology import Queue, Rule, Subscription, Topic
 
 __all__ = [
     "RpcClient",
     "RpcServer",
+    "EventBus",
     "connect",
     "Contract",
     "method",
     "CallInfo",
+    "Event",
+    "EventInfo",
     "Deadline",
     "deadline",
     "Queue",
@@ -63,6 +68,8 @@ _HOMES = {
         "RpcError",
         "SbrpcError",
     ),
+    "event": ("Event", "EventInfo"),
+    "events": ("EventBus",),
     "server": ("RpcServer",),
     "topology": ("Queue", "Rule", "Subscription", "Topic"),
 }

@@ -10,9 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from types import MappingProxyType
 from typing import Any
@@ -22,54 +20,17 @@ from azure.servicebus.amqp import AmqpMessageBodyType
 from pydantic import TypeAdapter, ValidationError
 
 from .errors import DecodeError
+from .event import CloudEvent, is_extension_name
 
-__all__ = ["AttributeValue", "CloudEvent", "body_of", "from_message", "to_message"]
-
-AttributeValue = str | int | bool | bytes | datetime
+__all__ = ["body_of", "from_message", "to_message"]
 
 _PREFIX = "cloudEvents_"
 _PREFIXES = (_PREFIX, "cloudEvents:")
 _STRUCTURED = "application/cloudevents"
 _STRUCTURED_JSON = "application/cloudevents+json"
 _SPEC_VERSION = "1.0"
-_NAME = re.compile(r"[a-z0-9]+")
-_OWN = frozenset({"id", "source", "specversion", "type", "subject", "time", "datacontenttype", "dataschema"})
 _TIMESTAMP = TypeAdapter(datetime)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_NO_EXTENSIONS: Mapping[str, AttributeValue] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class CloudEvent:
-    """One event as the specification sees it: context attributes around opaque data."""
-
-    id: str
-    source: str
-    type: str
-    data: bytes = b""
-    time: datetime | None = None
-    subject: str | None = None
-    datacontenttype: str | None = "application/json"
-    dataschema: str | None = None
-    extensions: Mapping[str, AttributeValue] = field(default_factory=lambda: _NO_EXTENSIONS)
-
-    def __post_init__(self) -> None:
-        for name, value in self.extensions.items():
-            if isinstance(value, int) and not -(2**31) <= value < 2**31:
-                raise ValueError(f"extension {name}={value} is not a 32-bit integer; send it as a string")
-            if not _NAME.fullmatch(name) or name in _OWN or name == "data":
-                raise ValueError(
-                    f"{name!r} cannot be an extension of an event: "
-                    "use lower-case letters and digits, and no name of the specification"
-                )
-
-    @property
-    def is_json(self) -> bool:
-        """True when the data is JSON, which it also is when nobody says what it is."""
-        if self.datacontenttype is None:
-            return True
-        media_type = self.datacontenttype.partition(";")[0].strip().lower()
-        return media_type.endswith(("/json", "+json"))
 
 
 def to_message(
@@ -230,11 +191,7 @@ def _build(attributes: Mapping[str, Any], data: bytes) -> CloudEvent:
         raise DecodeError(f"the message is not a CloudEvent {_SPEC_VERSION}: {listed}", details=problems)
     # A name outside the specification's alphabet cannot be one of an event's attributes; other systems do
     # send some. What they mean is unknown here, so they are left out instead of failing the event.
-    extensions = {
-        name: value
-        for name, value in attributes.items()
-        if name not in _OWN and name != "data" and _NAME.fullmatch(name)
-    }
+    extensions = {name: value for name, value in attributes.items() if is_extension_name(name)}
     return CloudEvent(
         id=event_id,
         source=source,

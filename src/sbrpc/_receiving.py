@@ -14,19 +14,13 @@ from typing import Protocol
 import anyio
 from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.aio import ServiceBusReceiver
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_fixed
 
-from ._sdk import is_transient, translated
+from ._sdk import translated
 
-__all__ = ["Appetite", "Delivery", "Handle", "Pause", "Stopped", "Stopping"]
+__all__ = ["Appetite", "Delivery", "Direct", "Handle", "Pause", "Settler", "Stopped", "Stopping"]
 
 # Besides twice the quickest answer seen, this much is still taken for an answer from a backlog.
 _PROMPT = 0.005
-
-_SETTLE_ONCE = AsyncRetrying(stop=stop_after_attempt(1), reraise=True)
-_SETTLE_AGAIN = AsyncRetrying(
-    retry=retry_if_exception(is_transient), stop=stop_after_attempt(3), wait=wait_fixed(0.3), reraise=True
-)
 
 
 class Stopped(Exception):
@@ -43,58 +37,69 @@ class Pause(Protocol):
     async def __call__(self, seconds: float, /) -> None: ...
 
 
-class Delivery:
-    """A received message and the receiver it has to be settled on. Settling it a second time does nothing."""
+class Settler(Protocol):
+    """Settles messages where they came from. Raises `BusError` when it could not."""
 
-    __slots__ = ("message", "settled", "_receiver", "_retrying", "_what")
+    def complete(self, message: ServiceBusReceivedMessage, /) -> Awaitable[None]: ...
 
-    def __init__(
-        self,
-        message: ServiceBusReceivedMessage,
-        receiver: ServiceBusReceiver,
-        what: str,
-        *,
-        in_session: bool,
-    ) -> None:
-        self.message = message
-        self.settled = False
+    def abandon(self, message: ServiceBusReceivedMessage, /) -> Awaitable[None]: ...
+
+    def dead_letter(
+        self, message: ServiceBusReceivedMessage, reason: str, description: str, /
+    ) -> Awaitable[None]: ...
+
+
+class Direct:
+    """Settles on an SDK receiver that nobody else is using meanwhile."""
+
+    def __init__(self, receiver: ServiceBusReceiver, what: str) -> None:
         self._receiver = receiver
         self._what = what
-        # A message outside of a session stays locked when its link is lost, and can be settled on the next
-        # one. A session's message cannot: its receiver is of no use any more.
-        self._retrying = _SETTLE_ONCE if in_session else _SETTLE_AGAIN
+
+    async def complete(self, message: ServiceBusReceivedMessage) -> None:
+        with translated(f"{self._what}: completing message {message.sequence_number}"):
+            await self._receiver.complete_message(message)
+
+    async def abandon(self, message: ServiceBusReceivedMessage) -> None:
+        with translated(f"{self._what}: abandoning message {message.sequence_number}"):
+            await self._receiver.abandon_message(message)
+
+    async def dead_letter(self, message: ServiceBusReceivedMessage, reason: str, description: str) -> None:
+        with translated(f"{self._what}: dead-lettering message {message.sequence_number}"):
+            await self._receiver.dead_letter_message(message, reason=reason, error_description=description)
+
+
+class Delivery:
+    """A received message and where it is to be settled. Settling it a second time does nothing.
+
+    All of its methods raise `BusError` when the message could not be settled and will be delivered again,
+    `LockLost` when that is because it is no longer ours.
+    """
+
+    __slots__ = ("message", "settled", "_settler")
+
+    def __init__(self, message: ServiceBusReceivedMessage, settler: Settler) -> None:
+        self.message = message
+        self.settled = False
+        self._settler = settler
 
     async def complete(self) -> None:
-        """Done; Service Bus deletes the message.
-
-        Raises:
-            BusError: it could not be settled and will be delivered again; LockLost when the lock is gone.
-        """
-        await self._settle("completing", lambda: self._receiver.complete_message(self.message))
+        """Done; Service Bus deletes the message."""
+        if not self.settled:
+            await self._settler.complete(self.message)
+            self.settled = True
 
     async def abandon(self) -> None:
-        """Give the message back; its delivery count grows. Raises like `complete`."""
-        await self._settle("abandoning", lambda: self._receiver.abandon_message(self.message))
+        """Give the message back; its delivery count grows."""
+        if not self.settled:
+            await self._settler.abandon(self.message)
+            self.settled = True
 
     async def dead_letter(self, reason: str, description: str) -> None:
-        """Move the message to the dead letters. Raises like `complete`."""
-        await self._settle(
-            "dead-lettering",
-            lambda: self._receiver.dead_letter_message(
-                self.message, reason=reason, error_description=description
-            ),
-        )
-
-    async def _settle(self, doing: str, operation: Callable[[], Awaitable[None]]) -> None:
-        if self.settled:
-            return
-
-        async def once() -> None:
-            with translated(f"{doing} message {self.message.sequence_number} of {self._what}"):
-                await operation()
-
-        await self._retrying.copy()(once)  # a copy, as running it changes it
-        self.settled = True
+        """Move the message to the dead letters."""
+        if not self.settled:
+            await self._settler.dead_letter(self.message, reason, description)
+            self.settled = True
 
 
 Handle = Callable[[Sequence[Delivery], Pause], Awaitable[None]]

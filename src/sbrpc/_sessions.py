@@ -19,7 +19,7 @@ from azure.servicebus.aio import ServiceBusReceiver
 from tenacity import AsyncRetrying, retry_if_exception
 
 from ._locks import Lease, holding, lock_duration
-from ._receiving import Appetite, Delivery, Handle, Stopping
+from ._receiving import Appetite, Delivery, Direct, Handle, Stopping
 from ._sdk import LockLost, close, is_transient, reconnecting, translated
 from .errors import BusError
 
@@ -69,7 +69,8 @@ class SessionPump:
     `connect` makes a receiver for the next available session, with `ACCEPT_WAIT`. `handle` gets messages of
     one session, at most `size` of them where given; it is cancelled when the session's lock is lost, and what
     it has not settled goes back to the session. `stop()` takes nothing more and lets `run()` return once what
-    is being handled is done; cancelling `run()` gives the rest back at once.
+    is being handled is done; `give_up()` gives that back too. `on_done` is called at that point; closing the
+    links takes `run()` a second more.
     """
 
     def __init__(
@@ -80,17 +81,20 @@ class SessionPump:
         what: str,
         sessions: int,
         size: int | None = None,
+        on_done: Callable[[], None] = lambda: None,
     ) -> None:
         self._connect = connect
         self._handle = handle
         self._what = what
         self._sessions = sessions
         self._size = size
+        self._on_done = on_done
         self._stopping = Stopping()
         self._waiting = 0
         self._resting: list[anyio.Event] = []
         self._attached = False
         self._closing: anyio.abc.TaskGroup | None = None
+        self._scope = anyio.CancelScope()
         self.active = 0
         """Sessions held now."""
 
@@ -98,6 +102,11 @@ class SessionPump:
         """Take no more sessions and no more messages."""
         self._stopping.set()
         self._wake(len(self._resting))
+
+    def give_up(self) -> None:
+        """Cancel what is being handled; all sessions go back with what is left in them."""
+        self.stop()
+        self._scope.cancel()
 
     async def run(self) -> None:
         """Pump until `stop()`.
@@ -113,13 +122,16 @@ class SessionPump:
                 await self._slot()
             except BusError as error:
                 failures.append(error)
-                slots.cancel_scope.cancel()
+                self._scope.cancel()
 
         async with anyio.create_task_group() as closing:
             self._closing = closing
-            async with anyio.create_task_group() as slots:
-                for number in range(self._sessions):
-                    slots.start_soon(slot, name=f"session {number + 1} of {self._what}")
+            with self._scope:
+                async with anyio.create_task_group() as slots:
+                    for number in range(self._sessions):
+                        slots.start_soon(slot, name=f"session {number + 1} of {self._what}")
+            if not failures:
+                self._on_done()
         if failures:
             raise failures[0]
 
@@ -137,7 +149,7 @@ class SessionPump:
             if receiver is not None:
                 self._wake(2)  # one to wait in its place, one in case there are many
                 await self._serve(receiver)
-            elif self._waiting:
+            elif self._waiting and not self._stopping.is_set:
                 awake = anyio.Event()
                 self._resting.append(awake)
                 await awake.wait()
@@ -205,6 +217,7 @@ class SessionPump:
         began = last = monotonic()
         lease = Lease(_duration(session.locked_until_utc), began)
         appetite = Appetite(_AHEAD)
+        settler = Direct(receiver, what)
         first = True
 
         async def renew() -> None:
@@ -225,7 +238,7 @@ class SessionPump:
             with self._stopping.interrupts():
                 with translated(what):
                     messages = await receiver.receive_messages(max_message_count=count, max_wait_time=wait)
-                deliveries = [Delivery(message, receiver, what, in_session=True) for message in messages]
+                deliveries = [Delivery(message, settler) for message in messages]
             redelivered = any(delivery.message.delivery_count for delivery in deliveries)
             appetite.got(len(deliveries), monotonic() - now, redelivered=redelivered)
             if not deliveries:

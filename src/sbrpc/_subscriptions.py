@@ -22,10 +22,10 @@ from tenacity import (
     wait_random,
 )
 
-from ._cloudevents import CloudEvent, from_message
+from ._cloudevents import from_message
 from .context import fencing_token
 from .errors import ContractError, DecodeError
-from .event import Event, EventInfo
+from .event import CloudEvent, Event, EventInfo
 from .topology import CorrelationFilter, Rule
 
 __all__ = [

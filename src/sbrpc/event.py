@@ -9,11 +9,13 @@
     def add_year(old: dict[str, Any]) -> dict[str, Any]:
         return {**old, "year": None}
 
-Owns the model, its versions, and the facts around one delivery (`EventInfo`). Knows no topic and no I/O.
+Owns the model, its versions, the CloudEvent it travels as, and the facts around one delivery (`EventInfo`).
+Knows no Service Bus, so that a module of events is light to import.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -23,22 +25,65 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from ._cloudevents import AttributeValue, CloudEvent
 from .errors import ContractError, DecodeError
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-__all__ = ["Event", "EventInfo"]
+__all__ = ["AttributeValue", "CloudEvent", "Event", "EventInfo"]
 
 _JSON_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+AttributeValue = str | int | bool | bytes | datetime
+
 _NO_EXTENSIONS: Mapping[str, AttributeValue] = MappingProxyType({})
+_NAME = re.compile(r"[a-z0-9]+")
+_OWN = frozenset(
+    {"id", "source", "specversion", "type", "subject", "time", "datacontenttype", "dataschema", "data"}
+)
 
 # Service Bus takes at most 128 characters in a message id and in a session id.
 _MAX_ID = 128
 
 T = TypeVar("T")
 U = TypeVar("U", bound=Callable[[Any], Any])
+
+
+@dataclass(frozen=True, slots=True)
+class CloudEvent:
+    """One event as the specification sees it: context attributes around opaque data."""
+
+    id: str
+    source: str
+    type: str
+    data: bytes = b""
+    time: datetime | None = None
+    subject: str | None = None
+    datacontenttype: str | None = "application/json"
+    dataschema: str | None = None
+    extensions: Mapping[str, AttributeValue] = field(default_factory=lambda: _NO_EXTENSIONS)
+
+    def __post_init__(self) -> None:
+        for name, value in self.extensions.items():
+            if isinstance(value, int) and not -(2**31) <= value < 2**31:
+                raise ValueError(f"extension {name}={value} is not a 32-bit integer; send it as a string")
+            if not is_extension_name(name):
+                raise ValueError(
+                    f"{name!r} cannot be an extension of an event: "
+                    "use lower-case letters and digits, and no name of the specification"
+                )
+
+    @property
+    def is_json(self) -> bool:
+        """True when the data is JSON, which it also is when nobody says what it is."""
+        if self.datacontenttype is None:
+            return True
+        media_type = self.datacontenttype.partition(";")[0].strip().lower()
+        return media_type.endswith(("/json", "+json"))
+
+
+def is_extension_name(name: str) -> bool:
+    """Whether an attribute can be an extension: in the specification's letters, and not one of its own."""
+    return _NAME.fullmatch(name) is not None and name not in _OWN
 
 
 class Event(BaseModel):

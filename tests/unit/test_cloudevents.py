@@ -14,8 +14,9 @@ from cloudevents.core.v1.event import CloudEvent as PeerEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbrpc._cloudevents import CloudEvent, body_of, from_message, to_message
+from sbrpc._cloudevents import body_of, from_message, to_message
 from sbrpc.errors import DecodeError
+from sbrpc.event import CloudEvent
 
 TIME = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=timezone.utc)
 EVENT = CloudEvent(

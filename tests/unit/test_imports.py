@@ -18,9 +18,9 @@ ENDS = {"client", "server", "events"}
 LAYERS = [
     {"errors", "topology"},
     {"context"},
-    {"_codec", "_age", "_signals", "_cloudevents"},
+    {"_codec", "_age", "_signals"},
     {"contract", "event"},
-    {"middleware", "_wire", "_cache", "_decide", "_subscriptions"},
+    {"middleware", "_wire", "_cache", "_decide", "_cloudevents", "_subscriptions"},
     {"_sdk"},
     {"_streams", "_handlers", "_locks"},
     {"_link", "_receiving", "_receiver"},

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sbrpc import _subscriptions as subs
-from sbrpc._cloudevents import CloudEvent, body_of, to_message
+from sbrpc._cloudevents import body_of, to_message
 from sbrpc._subscriptions import Handler, Job, Subscribed, Unhandled, decide, resolve, rules_for
 from sbrpc.context import fencing_token
 from sbrpc.errors import ContractError, DecodeError, NotFound
-from sbrpc.event import Event
+from sbrpc.event import CloudEvent, Event
 from sbrpc.topology import CorrelationFilter, Rule
 
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)

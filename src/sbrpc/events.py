@@ -1,0 +1,469 @@
+"""The event bus: publish events to a topic, handle events of its subscriptions.
+
+    bus = EventBus(connection, topic="movie-events", source="/movies")
+    await bus.publish(MovieCreated(...), key="7")
+
+    @bus.on(MovieCreated, MovieUpdated, subscription="movie-event-handler")
+    async def project(event: MovieCreated | MovieUpdated, info: EventInfo) -> None: ...
+
+    await bus.serve()
+
+Owns the sender of the topic and the life of the consumers. Decides nothing about single events.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
+
+import anyio
+import anyio.abc
+from azure.servicebus import ServiceBusMessage
+from azure.servicebus.aio import ServiceBusClient, ServiceBusSender
+from tenacity import AsyncRetrying
+
+from ._cloudevents import to_message
+from ._consumer import Consumer
+from ._sdk import CLOSE_TIMEOUT, Refused, client_for
+from ._sender import Sender
+from ._signals import asked_to_stop
+from ._subscriptions import Handler, Subscribed, UnknownPolicy, default_retry, rules_for
+from ._wire import size_of
+from .context import Deadline, current_deadline
+from .errors import ContractError, NotRunning, SbrpcError
+from .event import AttributeValue, Event, EventInfo, current_event, envelope
+from .topology import Rule, Subscription, Topic
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+__all__ = ["EventBus", "Scheduled"]
+
+_log = logging.getLogger("sbrpc.events")
+
+# Together with their envelope, the messages of a batch must stay below what the service takes at once.
+_BATCH_ENVELOPE = 1024
+_MOST_IN_BATCH = 1000
+
+_NO_EXTENSIONS: Mapping[str, AttributeValue] = MappingProxyType({})
+
+A = TypeVar("A", bound=Event)
+B = TypeVar("B", bound=Event)
+C = TypeVar("C", bound=Event)
+E = TypeVar("E")
+I = TypeVar("I")  # noqa: E741 - the info, or a list of them
+R = TypeVar("R")
+
+
+class Registration(Protocol[E, I]):
+    """The decorator that `EventBus.on` returns: takes handlers with or without the info."""
+
+    @overload
+    def __call__(self, handler: Callable[[E], R], /) -> Callable[[E], R]: ...
+    @overload
+    def __call__(self, handler: Callable[[E, I], R], /) -> Callable[[E, I], R]: ...
+
+
+class Options(TypedDict, total=False):
+    """What `EventBus.on` takes besides; see there."""
+
+    ordered: bool | None
+    concurrency: int | None
+    max_concurrent_sessions: int | None
+    unknown: UnknownPolicy | None
+    retry: AsyncRetrying | None
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """An event that Service Bus will publish at a time to come."""
+
+    id: str
+    at: datetime
+    sequence_number: int
+    _cancel: Callable[[int, float | None], Awaitable[bool]] = field(repr=False, compare=False)
+
+    async def cancel(self, *, timeout: float | None = None) -> bool:
+        """Take it back; false when it was published or cancelled already.
+
+        Raises:
+            DeadlineExceeded, BusError: Service Bus could not be asked.
+        """
+        return await self._cancel(self.sequence_number, timeout)
+
+
+class EventBus:
+    """One topic: publishes to it, and handles what its subscriptions get.
+
+    `connection` is a connection string or a `ServiceBusClient`, best made by `sbrpc.connect()`. Use it as
+    `async with bus`, or let `await bus.serve()` run it until SIGTERM or SIGINT. Safe for concurrent use in
+    one event loop. Needs only the Send right on the topic, the Listen right on its subscriptions, or both.
+
+    Args:
+        topic: must exist, and so must the subscriptions.
+        source: who publishes, as a URI reference such as `/movies`; without it nothing can be published.
+        timeout: seconds that publishing may take; a nearer deadline of the surrounding call wins.
+        grace: seconds that handlers may go on when the bus stops. Then they are cancelled, and their events
+            given back.
+        max_message_size: bytes, 256 KB on Standard, up to 100 MB on Premium.
+    """
+
+    def __init__(
+        self,
+        connection: str | ServiceBusClient,
+        *,
+        topic: str,
+        source: str | None = None,
+        timeout: float = 30.0,
+        grace: float = 20.0,
+        max_message_size: int = 256 * 1024,
+    ) -> None:
+        if source is not None and not source.strip():
+            raise ContractError("EventBus: source must say who publishes, such as source='/movies'")
+        self.topic = topic
+        self.source = source
+        self.counts: Counter[str] = Counter()
+        """What happened so far: published, handled, retried, dead_lettered, unknown, and unknown per type."""
+        self._connection = connection
+        self._timeout = timeout
+        self._grace = grace
+        self._max_size = max_message_size
+        self._subscriptions: dict[str, Subscribed] = {}
+        self._consumers: list[Consumer] = []
+        self._client: ServiceBusClient | None = None
+        self._sender: Sender | None = None
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._stack: AsyncExitStack | None = None
+        self._failure: SbrpcError | None = None
+
+    def __repr__(self) -> str:
+        state = "running" if self._tasks is not None else "not running"
+        return f"<EventBus topic={self.topic!r} subscriptions={sorted(self._subscriptions)} {state}>"
+
+    # -- handling --------------------------------------------------------------------------------------
+
+    @overload
+    def on(
+        self, a: type[A], /, *, subscription: str, **options: Unpack[Options]
+    ) -> Registration[A, EventInfo]: ...
+    @overload
+    def on(
+        self, a: type[A], b: type[B], /, *, subscription: str, **options: Unpack[Options]
+    ) -> Registration[A | B, EventInfo]: ...
+    @overload
+    def on(
+        self, a: type[A], b: type[B], c: type[C], /, *, subscription: str, **options: Unpack[Options]
+    ) -> Registration[A | B | C, EventInfo]: ...
+    @overload
+    def on(
+        self, a: type[A], /, *, subscription: str, batch: int, **options: Unpack[Options]
+    ) -> Registration[list[A], list[EventInfo]]: ...
+    @overload
+    def on(
+        self, a: type[A], b: type[B], /, *, subscription: str, batch: int, **options: Unpack[Options]
+    ) -> Registration[list[A | B], list[EventInfo]]: ...
+    @overload
+    def on(
+        self, *events: type[Event], subscription: str, batch: int | None = None, **options: Unpack[Options]
+    ) -> Registration[Any, Any]: ...
+
+    def on(
+        self, *events: type[Event], subscription: str, batch: int | None = None, **options: Unpack[Options]
+    ) -> Any:
+        """Register a handler, `(event)` or `(event, info)`, async or plain, for these events.
+
+        Buses with the same `subscription` share its events; each subscription gets every event. Where the
+        subscription requires sessions, events come in order per key, `max_concurrent_sessions` keys at a time
+        (8). Elsewhere they come in no order, `concurrency` at a time (16). `ordered` makes sure which it is.
+        With `batch`, the handler gets a list of up to that many events, and of infos.
+
+        A handler that raises is called again as `retry` says (a tenacity policy; five attempts in about ten
+        seconds): in place, so that what comes after it in its key waits. Then the event is dead-lettered with
+        the exception's type and message, and so is one that does not decode. Events of other types are
+        settled as `unknown` says: `"dead_letter"`, `"complete"` or `"abandon"`.
+
+        Raises:
+            ContractError: the registration makes no sense, or contradicts another one.
+        """
+        if self._tasks is not None:
+            raise ContractError("register handlers before the bus runs; it would not listen for this one")
+        retry = options.pop("retry", None)
+
+        def register(function: Callable[..., Any]) -> Callable[..., Any]:
+            handler = Handler(function, events, batch=batch, retry=retry or default_retry())
+            subscribed = self._subscriptions.get(subscription) or Subscribed(subscription)
+            subscribed.set_options(**options)
+            subscribed.add(handler)
+            self._subscriptions[subscription] = subscribed
+            return function
+
+        return register
+
+    def rules(self, subscription: str) -> tuple[Rule, ...]:
+        """The rules that bring a subscription what its handlers take."""
+        handlers = self._subscriptions[subscription].handlers
+        return rules_for(subscription, (event for handler in handlers for event in handler.events))
+
+    def topology(self) -> Topic:
+        """The topic as the handlers of this bus need it, for provisioning."""
+        return Topic(
+            self.topic,
+            subscriptions=tuple(
+                Subscription(name, rules=self.rules(name), requires_session=subscribed.ordered is not False)
+                for name, subscribed in self._subscriptions.items()
+            ),
+        )
+
+    # -- publishing ------------------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        event: Event,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        time: datetime | None = None,
+        subject: str | None = None,
+        cause: EventInfo | None = None,
+        time_to_live: timedelta | None = None,
+        extensions: Mapping[str, AttributeValue] = _NO_EXTENSIONS,
+        timeout: float | None = None,
+    ) -> str:
+        """Publish an event; returns its id once Service Bus has it.
+
+        Events with the same `key` are handled in the order in which they were published. Concurrent calls
+        leave together. Inside a handler, the event that is being handled is the `cause`, unless one is given.
+        Cancelled or timed out, the event may have been published or not; publishing it again with the same
+        `id` lets duplicate detection and inboxes tell.
+
+        Raises:
+            DeadlineExceeded: Service Bus did not take it in time.
+            MessageTooLarge: the event is larger than the namespace takes; nothing was sent.
+            BusError: the topic does not exist, or may not be sent to.
+            ContractError, ValueError: the event cannot be published as it is.
+        """
+        message = self._message(
+            event,
+            key=key,
+            id=id,
+            time=time,
+            subject=subject,
+            cause=cause,
+            time_to_live=time_to_live,
+            extensions=extensions,
+        )
+        await self._sending().send([message], size_of(message), deadline=self._deadline(timeout))
+        self.counts["published"] += 1
+        return str(message.message_id)
+
+    async def publish_many(
+        self,
+        events: Iterable[Event],
+        *,
+        key: str | None = None,
+        cause: EventInfo | None = None,
+        timeout: float | None = None,
+    ) -> list[str]:
+        """Publish events in their order; returns their ids once Service Bus has them all.
+
+        As many as fit leave in one batch, which arrives whole or not at all: up to 1,000 events that have
+        `max_message_size` bytes together. Where it takes more than one, an error may leave the first ones
+        published. Raises like `publish`.
+        """
+        messages = [self._message(event, key=key, cause=cause) for event in events]
+        sender, deadline = self._sending(), self._deadline(timeout)
+        for batch in _batches(messages, self._max_size - _BATCH_ENVELOPE):
+            size = sum(size_of(message) for message in batch)
+            await sender.send(batch, size, deadline=deadline, together=len(batch) > 1)
+            self.counts["published"] += len(batch)
+        return [str(message.message_id) for message in messages]
+
+    async def schedule(
+        self,
+        event: Event,
+        *,
+        at: datetime | timedelta,
+        key: str | None = None,
+        id: str | None = None,
+        cause: EventInfo | None = None,
+        extensions: Mapping[str, AttributeValue] = _NO_EXTENSIONS,
+        timeout: float | None = None,
+    ) -> Scheduled:
+        """Let Service Bus publish an event at a time, or after a while; returns what can take it back.
+
+        Raises like `publish`.
+        """
+        now = datetime.now(timezone.utc)
+        when = now + at if isinstance(at, timedelta) else at
+        if when.tzinfo is None:
+            raise ValueError(f"the time to publish an event at needs a time zone: {at!r}")
+        message = self._message(event, key=key, id=id, cause=cause, extensions=extensions)
+        numbers = await self._sending().operate(
+            lambda sender: sender.schedule_messages(message, when), self._deadline(timeout)
+        )
+        self.counts["scheduled"] += 1
+        return Scheduled(str(message.message_id), when, numbers[0], self._cancel)
+
+    async def _cancel(self, sequence_number: int, timeout: float | None) -> bool:
+        try:
+            await self._sending().operate(
+                lambda sender: sender.cancel_scheduled_messages(sequence_number), self._deadline(timeout)
+            )
+        except Refused:
+            return False
+        return True
+
+    def _message(
+        self,
+        event: Event,
+        *,
+        key: str | None,
+        cause: EventInfo | None,
+        id: str | None = None,
+        time: datetime | None = None,
+        subject: str | None = None,
+        time_to_live: timedelta | None = None,
+        extensions: Mapping[str, AttributeValue] = _NO_EXTENSIONS,
+    ) -> ServiceBusMessage:
+        if self.source is None:
+            raise ContractError('this EventBus only listens; to publish, say who does: source="/movies"')
+        cloud_event = envelope(
+            event,
+            id=id or str(uuid.uuid4()),
+            source=self.source,
+            time=time or datetime.now(timezone.utc),
+            key=key,
+            subject=subject,
+            cause=cause or current_event.get(),
+            extensions=extensions,
+        )
+        partition_key = cloud_event.extensions.get("partitionkey")
+        # Without a key there is no order to keep, but a subscription that requires sessions takes no message
+        # without one. A session of its own lets it be handled beside all others.
+        session_id = partition_key if isinstance(partition_key, str) else cloud_event.id
+        return to_message(cloud_event, session_id=session_id, time_to_live=time_to_live)
+
+    def _deadline(self, timeout: float | None) -> Deadline:
+        return min(Deadline.after(self._timeout if timeout is None else timeout), current_deadline())
+
+    def _sending(self) -> Sender:
+        if self._tasks is None or self._client is None:
+            raise NotRunning("the event bus does not run: publish inside `async with bus`")
+        if self._failure is not None:
+            raise self._failure
+        if self._sender is None:
+            client, topic = self._client, self.topic
+
+            def create() -> ServiceBusSender:
+                return client.get_topic_sender(topic)
+
+            self._sender = Sender(create, topic, limit=self._max_size)
+            self._tasks.start_soon(self._sender.run, name=f"sender to {topic!r}")
+        return self._sender
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Run until SIGTERM or SIGINT, then finish what is being handled.
+
+        Raises:
+            ContractError, BusError: a subscription does not exist, may not be listened to, or does not fit.
+        """
+        async with self:
+            await asked_to_stop()
+
+    async def __aenter__(self) -> Self:
+        if self._tasks is not None:
+            raise NotRunning("this event bus runs already; make another one for another `async with`")
+        self._failure = None
+        async with AsyncExitStack() as stack:
+            self._client = await stack.enter_async_context(client_for(self._connection))
+            self._tasks = await anyio.create_task_group().__aenter__()
+            self._stack = stack.pop_all()
+        self._consumers = [
+            Consumer(self._connected, self.topic, subscribed, self.counts)
+            for subscribed in self._subscriptions.values()
+        ]
+        for consumer in self._consumers:
+            self._tasks.start_soon(self._consume, consumer)
+        if self.source is not None and not self._consumers:
+            # Opening takes half a second, which the first event need not wait for. A bus that also listens
+            # may never publish, nor have the right to.
+            self._sending()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        assert self._tasks is not None
+        assert self._stack is not None
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._drain()
+            # What still runs now cleans up after itself, bounded and shielded.
+            self._tasks.cancel_scope.cancel()
+            cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+            suppress = await self._tasks.__aexit__(
+                kind if cancelled else None, error if cancelled else None, traceback if cancelled else None
+            )
+        finally:
+            self._tasks = self._sender = None
+            self._client = None
+            with anyio.CancelScope(shield=True):
+                await self._stack.aclose()
+        if self._failure is not None and (error is None or cancelled):
+            raise self._failure
+        return suppress if cancelled else None
+
+    async def _drain(self) -> None:
+        for consumer in self._consumers:
+            consumer.stop()
+        with anyio.move_on_after(self._grace):
+            for consumer in self._consumers:
+                await consumer.ended.wait()
+        for consumer in self._consumers:
+            consumer.give_up()
+        for consumer in self._consumers:
+            await consumer.ended.wait()
+        if self._sender is not None:
+            self._sender.stop()
+            with anyio.move_on_after(CLOSE_TIMEOUT):
+                await self._sender.flush()
+
+    async def _consume(self, consumer: Consumer) -> None:
+        try:
+            await consumer.run()
+        except SbrpcError as error:
+            _log.error("%s", error)
+            self._failure = self._failure or error
+            assert self._tasks is not None
+            self._tasks.cancel_scope.cancel()
+
+    def _connected(self) -> ServiceBusClient:
+        assert self._client is not None
+        return self._client
+
+
+def _batches(messages: Sequence[ServiceBusMessage], most_bytes: int) -> Iterable[list[ServiceBusMessage]]:
+    """Messages in their order, in as few batches as hold them. One that fits nowhere is alone in its own."""
+    batch: list[ServiceBusMessage] = []
+    size = 0
+    for message in messages:
+        more = size_of(message)
+        if batch and (size + more > most_bytes or len(batch) == _MOST_IN_BATCH):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += more
+    if batch:
+        yield batch
