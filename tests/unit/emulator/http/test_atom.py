@@ -20,6 +20,29 @@ from sbrpc.topology import (
 )
 
 FACTS = atom.Facts(1.0, 2.0, 3.0, 10, atom.Counts(1, 2, 3, 4, 5), 2)
+# The order of the elements as the service writes them.
+QUEUE = """
+LockDuration MaxSizeInMegabytes RequiresDuplicateDetection RequiresSession DefaultMessageTimeToLive
+DeadLetteringOnMessageExpiration DuplicateDetectionHistoryTimeWindow MaxDeliveryCount
+EnableBatchedOperations SizeInBytes MessageCount IsAnonymousAccessible AuthorizationRules Status
+ForwardTo UserMetadata CreatedAt UpdatedAt AccessedAt SupportOrdering CountDetails AutoDeleteOnIdle
+EnablePartitioning EntityAvailabilityStatus ForwardDeadLetteredMessagesTo EnableExpress
+MaxMessageSizeInKilobytes
+"""
+TOPIC = """
+DefaultMessageTimeToLive MaxSizeInMegabytes RequiresDuplicateDetection
+DuplicateDetectionHistoryTimeWindow EnableBatchedOperations SizeInBytes
+FilteringMessagesBeforePublishing IsAnonymousAccessible AuthorizationRules Status CreatedAt
+UpdatedAt AccessedAt SupportOrdering CountDetails SubscriptionCount AutoDeleteOnIdle
+EnablePartitioning EntityAvailabilityStatus EnableSubscriptionPartitioning EnableExpress
+UserMetadata MaxMessageSizeInKilobytes
+"""
+SUBSCRIPTION = """
+LockDuration RequiresSession DefaultMessageTimeToLive DeadLetteringOnMessageExpiration
+DeadLetteringOnFilterEvaluationExceptions MessageCount MaxDeliveryCount EnableBatchedOperations
+Status ForwardTo CreatedAt UpdatedAt AccessedAt CountDetails UserMetadata
+ForwardDeadLetteredMessagesTo AutoDeleteOnIdle EntityAvailabilityStatus
+"""
 
 
 def names(document: str) -> list[str]:
@@ -29,46 +52,18 @@ def names(document: str) -> list[str]:
 def test_a_queue_is_described_in_the_order_of_the_service() -> None:
     """Data contracts on the other side expect this very order."""
     queue = Queue("q", forward_to="a", forward_dead_lettered_messages_to="b", user_metadata="m")
-    assert (
-        names(atom.queue_description(queue, FACTS, {}, ()))
-        == (
-            "LockDuration MaxSizeInMegabytes RequiresDuplicateDetection RequiresSession DefaultMessageTimeToLive "
-            "DeadLetteringOnMessageExpiration DuplicateDetectionHistoryTimeWindow MaxDeliveryCount "
-            "EnableBatchedOperations SizeInBytes MessageCount IsAnonymousAccessible AuthorizationRules Status "
-            "ForwardTo UserMetadata CreatedAt UpdatedAt AccessedAt SupportOrdering CountDetails AutoDeleteOnIdle "
-            "EnablePartitioning EntityAvailabilityStatus ForwardDeadLetteredMessagesTo EnableExpress "
-            "MaxMessageSizeInKilobytes"
-        ).split()
-    )
+    assert names(atom.queue_description(queue, FACTS, {}, ())) == QUEUE.split()
 
 
 def test_a_topic_is_described_in_the_order_of_the_service() -> None:
     """Data contracts on the other side expect this very order."""
-    assert (
-        names(atom.topic_description(Topic("t", user_metadata="m"), FACTS, {}, ()))
-        == (
-            "DefaultMessageTimeToLive MaxSizeInMegabytes RequiresDuplicateDetection "
-            "DuplicateDetectionHistoryTimeWindow EnableBatchedOperations SizeInBytes "
-            "FilteringMessagesBeforePublishing IsAnonymousAccessible AuthorizationRules Status CreatedAt UpdatedAt "
-            "AccessedAt SupportOrdering CountDetails SubscriptionCount AutoDeleteOnIdle EnablePartitioning "
-            "EntityAvailabilityStatus EnableSubscriptionPartitioning EnableExpress UserMetadata "
-            "MaxMessageSizeInKilobytes"
-        ).split()
-    )
+    assert names(atom.topic_description(Topic("t", user_metadata="m"), FACTS, {}, ())) == TOPIC.split()
 
 
 def test_a_subscription_is_described_in_the_order_of_the_service() -> None:
     """Data contracts on the other side expect this very order."""
     subscription = Subscription("s", forward_to="a", forward_dead_lettered_messages_to="b", user_metadata="m")
-    assert (
-        names(atom.subscription_description(subscription, FACTS, {}))
-        == (
-            "LockDuration RequiresSession DefaultMessageTimeToLive DeadLetteringOnMessageExpiration "
-            "DeadLetteringOnFilterEvaluationExceptions MessageCount MaxDeliveryCount EnableBatchedOperations Status "
-            "ForwardTo CreatedAt UpdatedAt AccessedAt CountDetails UserMetadata ForwardDeadLetteredMessagesTo "
-            "AutoDeleteOnIdle EntityAvailabilityStatus"
-        ).split()
-    )
+    assert names(atom.subscription_description(subscription, FACTS, {})) == SUBSCRIPTION.split()
 
 
 @pytest.mark.parametrize(
