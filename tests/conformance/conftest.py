@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-pytest.register_assert_rewrite("tests.conformance.python")
+pytest.register_assert_rewrite(f"{__package__}.python")
 
 from .cleaning import clean  # noqa: E402
 from .drivers import Driver, Outcomes, Unavailable, driver_named  # noqa: E402

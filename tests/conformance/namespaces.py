@@ -22,7 +22,7 @@ from .scenarios import Scenario
 
 __all__ = ["EmulatorHost", "Namespace", "Place", "RealNamespace"]
 
-_TESTS = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 20.0
 """Seconds any request to the host may take."""
 
@@ -66,9 +66,9 @@ class EmulatorHost:
     """The host process, asked from any thread; a context manager that ends it."""
 
     def __init__(self) -> None:
-        path = os.pathsep.join([str(_TESTS), *filter(None, sys.path)])
+        path = os.pathsep.join([str(_ROOT), *filter(None, sys.path)])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "conformance.host"],
+            [sys.executable, "-m", f"{__package__}.host"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},

@@ -1,6 +1,6 @@
 """Creates what the scenarios need in a namespace that `SBRPC_TEST_CONNECTION_STRING` names.
 
-Run as `python -m conformance.provision` in the directory `tests`, with a key that has the Manage claim;
+Run as `python -m tests.conformance.provision`, with a key that has the Manage claim;
 entities that exist already are left as they are. `--list` names the entities and creates nothing.
 """
 

@@ -8,7 +8,7 @@ import pytest
 from azure.servicebus import ServiceBusMessageState, ServiceBusReceiveMode, ServiceBusSubQueue
 from azure.servicebus.exceptions import MessageNotFoundError
 
-from .bench import Bench, bodies, message, text, texts
+from .bench import Bench, bodies, lock_token_sent, message, text, texts
 from .registry import scenario
 from .settling import LOCK
 
@@ -40,6 +40,7 @@ async def defer(bench: Bench) -> None:
     assert deferred.delivery_count == 1
     assert deferred.state == ServiceBusMessageState.DEFERRED
     assert deferred.lock_token is not None
+    assert lock_token_sent(deferred) == deferred.lock_token
     assert deferred.locked_until_utc is not None
     await receiver.complete_message(deferred)
     await bench.is_empty(receiver)
