@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import importlib
 import runpy
+import socket
 import sys
 from pathlib import Path
 
@@ -37,26 +38,29 @@ def main() -> None:
             return
         options = vars(arguments())
         command = options.pop("command")
-        if command in ("demo", "serve"):
-            work = (
-                processes.serve if command == "serve" else importlib.import_module(".demo", __package__).demo
-            )
-            asyncio.run(processes.until_interrupted(work(**options)))
-        else:  # a role: only its own module is imported, so that each process starts fast
-            asyncio.run(importlib.import_module(f".{command}", __package__).serve(**options))
+        if port := options.get("port"):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    sys.exit(f"movies: port {port} is taken; choose another one: --port {port + 1}")
+        if command == "serve":
+            asyncio.run(processes.until_interrupted(processes.serve(**options)))
+            return
+        work = importlib.import_module(f".{command}", __package__)  # each process imports what it needs
+        run = (
+            work.serve(**options) if command != "demo" else processes.until_interrupted(work.demo(**options))
+        )
+        asyncio.run(run)
     except ModuleNotFoundError as error:
         sys.exit(f"{error.name} is not installed; the example needs: pip install 'sbrpc[examples]'")
-    except KeyboardInterrupt:
-        sys.exit(130)
     except Exception as error:
         reason: BaseException = error
         while inner := getattr(
             reason, "exceptions", None
         ):  # what went wrong is inside the task groups' groups
             reason = inner[0]
-        if isinstance(reason, (OSError, RuntimeError)):
+        if isinstance(reason, (OSError, RuntimeError, ValueError)):
             sys.exit(f"movies: {reason}")
-        raise
+        raise reason from None
 
 
 if __name__ == "__main__":

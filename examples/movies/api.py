@@ -37,7 +37,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-app = FastAPI(title="Movies", lifespan=lifespan, responses=problems.RESPONSES)
+app = FastAPI(title="Movies", lifespan=lifespan)
 problems.install(app)
 
 

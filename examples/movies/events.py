@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sbrpc import EventBus, connect
 
-from .contract import LANES, SUBSCRIPTION, TOPIC, MovieCreated, MovieDeleted, MovieUpdated
+from .contract import LANES, SUBSCRIPTION, TOPIC, MovieCreated, MovieDeleted, MovieEvent, MovieUpdated
 from .database import READ_MODEL_URL, MovieColumns, opened
 
 
@@ -27,25 +27,31 @@ class MovieView(MovieColumns, ReadModel):
     deleted: Mapped[bool] = mapped_column(index=True)
 
 
-UPSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 async def serve(database: str = READ_MODEL_URL) -> None:
     """Follow the events until SIGTERM or SIGINT."""
     async with connect() as connection, opened(database, ReadModel.metadata) as engine:
-        bus = EventBus(connection, topic=TOPIC, source="/movies")
+        bus = EventBus(connection, topic=TOPIC)
+        view = MovieView.__table__
+        insert = INSERT[engine.dialect.name](view)
+        newer = view.c.version < insert.excluded.version
+        upsert = insert.on_conflict_do_update(index_elements=["id"], set_=dict(insert.excluded), where=newer)
 
+        # What has piled up in a lane is one transaction.
         @bus.on(
-            MovieCreated, MovieUpdated, MovieDeleted, subscription=SUBSCRIPTION, max_concurrent_sessions=LANES
+            MovieCreated,
+            MovieUpdated,
+            MovieDeleted,
+            subscription=SUBSCRIPTION,
+            max_concurrent_sessions=LANES,
+            batch=100,
         )
-        async def project(event: MovieCreated | MovieUpdated | MovieDeleted) -> None:
-            values = event.movie.model_dump() | {"deleted": isinstance(event, MovieDeleted)}
-            new = UPSERT[engine.dialect.name](MovieView).values(values)
-            newer = MovieView.version < new.excluded.version
+        async def project(events: list[MovieEvent]) -> None:
+            rows = [e.movie.model_dump() | {"deleted": isinstance(e, MovieDeleted)} for e in events]
             async with engine.begin() as transaction:
-                await transaction.execute(
-                    new.on_conflict_do_update(index_elements=["id"], set_=values, where=newer)
-                )
+                await transaction.execute(upsert, rows)
 
         print("The event handler keeps the read model up to date.", flush=True)
         await bus.serve()

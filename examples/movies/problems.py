@@ -5,7 +5,6 @@ It knows the library's errors and HTTP; it knows nothing of movies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -32,6 +31,7 @@ STATUS = {
     ErrorCode.UNAVAILABLE: 503,
     ErrorCode.DEADLINE_EXCEEDED: 504,
 }
+MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(BaseModel):
@@ -42,52 +42,35 @@ class Problem(BaseModel):
     errors: list[dict[str, Any]] = []
 
 
-# For the API's own documentation.
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "content": {"application/problem+json": {}}}
-    for status in (400, 404, 409, 422, 429, 503, 504)
-}
+def describe(error: Exception) -> tuple[int, str, str, list[dict[str, Any]]]:
+    """The HTTP status, the code, a sentence and the details of an error."""
+    if isinstance(error, RpcError):
+        return STATUS.get(error.code, 500), error.code.value, error.message, error.details
+    if isinstance(error, BusError):
+        return 503, ErrorCode.UNAVAILABLE.value, str(error), []
+    if isinstance(error, RequestValidationError):
+        wrong = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+        status = 400 if any(e["type"] == "json_invalid" for e in error.errors()) else 422
+        detail = "; ".join(f"{e['field']}: {e['message']}" for e in wrong)
+        return status, ErrorCode.INVALID_ARGUMENT.value, detail, wrong
+    if isinstance(error, HTTPException):
+        return error.status_code, HTTPStatus(error.status_code).name, str(error.detail), []
+    return 500, ErrorCode.INTERNAL.value, "the API failed unexpectedly; its log says how", []
 
 
-def problem(
-    status: int, code: str, detail: str, errors: Sequence[Any] = (), headers: Mapping[str, str] | None = None
-) -> JSONResponse:
+async def answer(_: Request, error: Exception) -> JSONResponse:
+    status, code, detail, errors = describe(error)
     title = HTTPStatus(status).phrase
-    body = Problem(title=title, status=status, detail=detail, code=code, errors=list(errors))
-    retry = {"Retry-After": "1"} if status in (429, 503) else {}
-    media_type = "application/problem+json"
-    return JSONResponse(body.model_dump(), status, {**(headers or {}), **retry}, media_type)
-
-
-async def rpc_failed(_: Request, error: RpcError) -> JSONResponse:
-    return problem(STATUS.get(error.code, 500), error.code.value, error.message, error.details)
-
-
-async def bus_failed(_: Request, error: BusError) -> JSONResponse:
-    return problem(503, ErrorCode.UNAVAILABLE.value, str(error))
-
-
-async def request_is_wrong(_: Request, error: RequestValidationError) -> JSONResponse:
-    wrong = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
-    detail = "; ".join(f"{e['field']}: {e['message']}" for e in wrong)
-    status = 400 if any(e["type"] == "json_invalid" for e in error.errors()) else 422
-    return problem(status, ErrorCode.INVALID_ARGUMENT.value, detail, wrong)
-
-
-async def http_failed(_: Request, error: HTTPException) -> JSONResponse:
-    code = HTTPStatus(error.status_code).name
-    return problem(error.status_code, code, error.detail, headers=error.headers)
-
-
-async def crashed(_: Request, error: Exception) -> JSONResponse:
-    """What nobody expected. The server logs it; the caller learns nothing of the inside."""
-    return problem(500, ErrorCode.INTERNAL.value, "the API failed unexpectedly; its log says how")
+    body = Problem(title=title, status=status, detail=detail, code=code, errors=errors)
+    headers = dict(getattr(error, "headers", None) or {})
+    if status in (429, 503):
+        headers["Retry-After"] = "1"
+    return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of this app a problem."""
-    app.add_exception_handler(RpcError, rpc_failed)
-    app.add_exception_handler(BusError, bus_failed)
-    app.add_exception_handler(RequestValidationError, request_is_wrong)
-    app.add_exception_handler(HTTPException, http_failed)
-    app.add_exception_handler(Exception, crashed)
+    """Make every error of this app a problem, and say so in its documentation."""
+    for kind in (RpcError, BusError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, answer)
+    for status in (400, 404, 409, 422, 429, 503, 504):
+        app.router.responses[status] = {"model": Problem, "content": {MEDIA_TYPE: {}}}

@@ -5,20 +5,20 @@ It knows their command lines and the first line that each prints when it is up, 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import anyio
 from anyio.streams.text import TextReceiveStream
@@ -29,14 +29,11 @@ GRACE = 15.0  # seconds that a process has to finish what it is doing
 
 @dataclass
 class Kept:
-    """One process that shall be there, and what it prints when it is up: an address, or just words."""
+    """One process that shall be there. `up` is what it prints first: its address, or just words."""
 
     command: list[str]
     env: dict[str, str]
-    log: IO[str] | None
-    say: Callable[[str], object]
-    first_line: str = ""
-    up: anyio.Event = field(default_factory=anyio.Event)
+    up: asyncio.Future[str] = field(default_factory=asyncio.Future)
     ended: anyio.Event = field(default_factory=anyio.Event)
     # Shielded: an interrupt cancels everything at once, and yet the processes are to end one after the other.
     scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
@@ -47,15 +44,16 @@ class Kept:
             with self.scope:
                 while True:
                     code = await self._run()
-                    if not self.up.is_set():
+                    if not self.up.done():
                         raise RuntimeError(f"movies {self.command[0]} did not start (exit code {code})")
-                    self.say(f"movies {self.command[0]} ended with exit code {code}; starting it again")
+                    print(
+                        f"movies {self.command[0]} ended with exit code {code}; starting it again", flush=True
+                    )
                     await anyio.sleep(0.5)
         finally:
             self.ended.set()
 
     async def stop(self) -> None:
-        """End it: it gets some time to finish what it is doing."""
         self.scope.cancel()
         await self.ended.wait()
 
@@ -63,20 +61,17 @@ class Kept:
         process = await anyio.open_process(
             [sys.executable, "-m", "movies", *self.command],
             stdin=subprocess.PIPE,  # its end tells the process that this one is gone, see `watch_parent`
-            stderr=self.log,
+            stderr=None,
             env=self.env,
             start_new_session=True,  # Ctrl-C reaches this process alone, which ends the others in order
         )
         try:
             assert process.stdout is not None
             async for text in TextReceiveStream(process.stdout):
-                if self.up.is_set():
-                    print(text, end="", file=self.log or sys.stderr)
-                    continue
-                self.first_line = text.strip()
-                if port := re.search(r":(\d+)", text):  # the next one takes the same address
-                    self.command += ["--port", port[1]]
-                self.up.set()
+                if not self.up.done():
+                    self.up.set_result(text.strip())
+                    if port := re.search(r":(\d+)", text):  # the next one takes the same address
+                        self.command += ["--port", port[1]]
             await process.wait()
         finally:
             with anyio.CancelScope(shield=True):
@@ -89,13 +84,8 @@ class Kept:
 
 
 @asynccontextmanager
-async def running(
-    directory: Path, port: int, *, log: IO[str] | None = None, say: Callable[[str], object] = print
-) -> AsyncIterator[tuple[str, str]]:
-    """All of the example: yields the connection string and the URL of the API. Ends in reverse order.
-
-    The databases go to `directory`, what the processes print to `log`, news about them to `say`.
-    """
+async def running(directory: Path, port: int) -> AsyncIterator[tuple[str, str]]:
+    """All of the example, its databases in `directory`: yields the connection string and the API's URL."""
     env = os.environ | {
         "MOVIES_DATABASE": f"sqlite+aiosqlite:///{directory / 'movies.sqlite3'}",
         "MOVIES_READ_MODEL": f"sqlite+aiosqlite:///{directory / 'movies-read-model.sqlite3'}",
@@ -106,18 +96,17 @@ async def running(
     async with anyio.create_task_group() as group:
 
         def start(*command: str) -> Kept:
-            started.append(Kept([*command], env, log, say))
+            started.append(Kept([*command], env))
             group.start_soon(started[-1].keep, name=f"keep {command[0]}")
             return started[-1]
 
         try:
             if not env.get("SERVICEBUS_CONNECTION_STRING"):
                 emulator = start("emulator", "--config", str(CONFIG), "--port", "0", "--http-port", "0")
-                await emulator.up.wait()
-                env["SERVICEBUS_CONNECTION_STRING"] = emulator.first_line
-            for kept in (start("service"), start("events"), api := start("api", "--port", str(port))):
-                await kept.up.wait()
-            yield env["SERVICEBUS_CONNECTION_STRING"], api.first_line
+                env["SERVICEBUS_CONNECTION_STRING"] = await emulator.up
+            service, events, api = start("service"), start("events"), start("api", "--port", str(port))
+            await asyncio.gather(service.up, events.up, api.up)
+            yield env["SERVICEBUS_CONNECTION_STRING"], api.up.result()
         finally:
             with anyio.CancelScope(shield=True):
                 for kept in reversed(started):
@@ -126,9 +115,6 @@ async def running(
 
 async def serve(port: int, data: Path | None) -> None:
     """Run everything until cancelled."""
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise OSError(f"port {port} is taken; choose another one: --port {port + 1}")
     with tempfile.TemporaryDirectory(prefix="movies-") as temporary:
         directory = (data or Path(temporary)).resolve()
         directory.mkdir(parents=True, exist_ok=True)
