@@ -42,5 +42,5 @@ def test_scenario(driver_name: str, scenario: Scenario, place: Place, outcome: O
     refusal = place.refusal(scenario)
     if refusal is not None:
         pytest.skip(refusal)
-    # All of a driver's scenarios share its time; the last one may have waited for most of the others.
-    outcome(driver_name, scenario).result(timeout=SCENARIO_SECONDS * 4)
+    # The last of a driver's scenarios may have waited for most of the others.
+    outcome(driver_name, scenario).result(timeout=SCENARIO_SECONDS * 3)
