@@ -19,9 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.middleware.base import RequestResponseEndpoint
 
 from sbrpc import RpcClient, connect
+from sbrpc.errors import Unavailable
 
 from . import problems
-from .contract import REPLY_QUEUE, ChangedMovie, Movie, MovieId, MoviePage, MovieRef, Movies, NewMovie
+from .contract import REPLY_QUEUE, ChangedMovie, Count, Movie, MovieId, MoviePage, MovieRef, Movies, NewMovie
 from .database import READ_MODEL_URL, film, opened
 from .events import MovieView, ReadModel
 
@@ -34,6 +35,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened(READ_MODEL_URL, ReadModel.metadata) as engine,
     ):
         app.state.client, app.state.read_model = client, engine
+        client.of(Movies)  # so that the link to the service opens now, not with the first call
         yield
 
 
@@ -85,7 +87,7 @@ async def list_movies(
     year: Annotated[int | None, Query(ge=1, le=9999)] = None,
     sort: Literal["id", "title", "released", "imdb_rating"] = "id",
     descending: bool = False,
-    offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    offset: Count = 0,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
 ) -> MoviePage:
     """A page of the read model, which follows the service within moments."""
@@ -113,9 +115,11 @@ async def live() -> dict[str, str]:
 
 @app.get("/health/ready")
 async def ready(request: Request) -> dict[str, str]:
-    """Replies can arrive and the read model can be read: send traffic here."""
+    """Calls can leave, replies can arrive and the read model can be read: send traffic here."""
+    if not request.app.state.client.is_ready:
+        raise Unavailable("Service Bus cannot be reached")
     async with AsyncSession(request.app.state.read_model) as session:
-        await session.scalar(select(func.count()).select_from(MovieView))
+        await session.scalar(select(MovieView.id).limit(1))
     return {"status": "ready"}
 
 

@@ -18,7 +18,8 @@ TOPIC = "movie-events"
 SUBSCRIPTION = "movie-event-handler"
 LANES = 8
 
-MovieId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+MovieId = Annotated[int, Field(ge=1, lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class NewMovie(BaseModel):
@@ -32,14 +33,14 @@ class NewMovie(BaseModel):
     rating: str | None = Field(None, max_length=20)
     running_time_min: int | None = Field(None, ge=1, le=10_000)
     imdb_rating: float | None = Field(None, ge=0, le=10)
-    imdb_votes: int | None = Field(None, ge=0)
-    worldwide_gross: int | None = Field(None, ge=0)
+    imdb_votes: Count | None = None
+    worldwide_gross: Count | None = None
 
 
 class ChangedMovie(NewMovie):
     """All of a film as it shall be from now on, and the version that the change was made from."""
 
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, lt=2**31 - 1)
 
 
 class Movie(ChangedMovie):
@@ -55,7 +56,7 @@ class MovieRef(BaseModel):
 class ListMovies(BaseModel):
     """One page of films in the order of their ids: those after `after`."""
 
-    after: int = Field(0, ge=0)
+    after: Count = 0
     limit: int = Field(50, ge=1, le=500)
 
 

@@ -15,10 +15,11 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from .movies_site import EXAMPLES, Site, caller, command, eventually, family, serving
 
 from movies.contract import TOPIC, Movie, MovieEvent, MovieUpdated
 from sbrpc import EventBus, connect
+
+from .movies_site import EXAMPLES, Site, caller, command, eventually, family, serving
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
 def test_it_is_live_and_ready(http: httpx.Client) -> None:
     """Both health checks answer 200 once the API is up."""
     assert http.get("/health/live").json() == {"status": "live"}
-    assert http.get("/health/ready").json() == {"status": "ready"}
+    assert eventually(lambda: http.get("/health/ready").json() == {"status": "ready"})
 
 
 def test_a_film_is_created_read_changed_and_deleted(http: httpx.Client) -> None:
@@ -121,6 +122,8 @@ def test_a_film_that_is_not_there_is_404(http: httpx.Client, method: str) -> Non
         ({"title": "x" * 301}, "body.title"),
         ({"title": "Crash", "released": "soon"}, "body.released"),
         ({"title": "Crash", "imdb_rating": 11}, "body.imdb_rating"),
+        ({"title": "Crash", "imdb_votes": -1}, "body.imdb_votes"),
+        ({"title": "Crash", "worldwide_gross": 2**63}, "body.worldwide_gross"),
     ],
 )
 def test_a_wrong_field_is_named(http: httpx.Client, body: dict[str, Any], field: str) -> None:
