@@ -41,6 +41,7 @@ class Front:
         # Bytes that may wait for one peer that does not read before its connection is dropped.
         self.max_backlog = max_backlog
         self.connections: set[ServerConnection] = set()
+        self._connection_of: dict[Peer, ServerConnection] = {}
         # Set while there are faults in force.
         self.faults: Faults | None = None
         # Reads go in here, one after the other: whatever arrives is taken out before the next read.
@@ -95,22 +96,30 @@ class Front:
     def _flush(self) -> None:
         self._flush_scheduled = False
         dirty, self.gateway.dirty = self.gateway.dirty, set()
-        for connection in [c for c in self.connections if c.peer in dirty]:
-            connection.flush()
+        for peer in dirty:
+            # A peer whose socket is gone has nobody to be told.
+            if (connection := self._connection_of.get(peer)) is not None:
+                connection.flush()
         self._arm()
 
     # -- time -------------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._loop is None or self._server is None:
             return
         due = self.gateway.next_timer()
-        if due is not None:
-            delay = max(0.0, due - self.clock.now())
-            self._timer = self._loop.call_later(delay, self.wake)
+        if due is None:
+            return
+        when = self._loop.time() + max(0.0, due - self.clock.now())
+        # Waking too early does no harm, and a new timer for each message that comes and goes would cost more.
+        if self._timer is None or when < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(when, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.wake()
 
     def wake(self) -> None:
         """Let everything happen that is due now."""
@@ -137,6 +146,7 @@ class ServerConnection(asyncio.BufferedProtocol):
         address = transport.get_extra_info("peername")
         self.remote = f"{address[0]}:{address[1]}" if address else ""
         self.front.connections.add(self)
+        self.front._connection_of[self.peer] = self
         if len(self.front.connections) > self.front.max_connections:
             log.warning("connection refused: %d are open already", self.front.max_connections)
             self.abort()
@@ -181,6 +191,7 @@ class ServerConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.front.connections.discard(self)
+        self.front._connection_of.pop(self.peer, None)
         if self.hindrance is not None:
             self.hindrance.close()
         self.front.gateway.disconnect(self.peer, self.front.clock.now())
