@@ -51,7 +51,8 @@ def main() -> None:
         )
         asyncio.run(run)
     except ModuleNotFoundError as error:
-        sys.exit(f"{error.name} is not installed; the example needs: pip install 'sbrpc[examples]'")
+        missing = (error.name or str(error)).partition(".")[0]
+        sys.exit(f"{missing} is not installed; the example needs: pip install 'sbrpc[examples]'")
     except Exception as error:
         reason: BaseException = error
         while inner := getattr(
