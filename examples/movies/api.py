@@ -50,7 +50,8 @@ async def service(
     ] = 10,
 ) -> Movies:
     """The movies service, with the deadline this caller asks for."""
-    return request.app.state.client.of(Movies, timeout=request_timeout)
+    client: RpcClient = request.app.state.client
+    return client.of(Movies, timeout=request_timeout)
 
 
 Service = Annotated[Movies, Depends(service)]

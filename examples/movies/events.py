@@ -6,6 +6,8 @@ one may arrive twice, or late after a crash: the version decides, so the databas
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -27,16 +29,15 @@ class MovieView(MovieColumns, ReadModel):
     deleted: Mapped[bool] = mapped_column(index=True)
 
 
-INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 async def serve(database: str = READ_MODEL_URL) -> None:
     """Follow the events until SIGTERM or SIGINT."""
     async with connect() as connection, opened(database, ReadModel.metadata) as engine:
         bus = EventBus(connection, topic=TOPIC)
-        view = MovieView.__table__
-        insert = INSERT[engine.dialect.name](view)
-        newer = view.c.version < insert.excluded.version
+        insert = INSERT[engine.dialect.name](MovieView)
+        newer = MovieView.version < insert.excluded.version
         upsert = insert.on_conflict_do_update(index_elements=["id"], set_=dict(insert.excluded), where=newer)
 
         # What has piled up in a lane is one transaction.
