@@ -194,6 +194,8 @@ class _Conversation:
         head: h11.Request | None = None
         body: list[bytes] = []
         size = 0
+        # h11 itself limits only headers that have not arrived whole.
+        most = self.limits.header_size
         while True:
             event = self.h11.next_event()
             if event is h11.NEED_DATA:
@@ -201,6 +203,10 @@ class _Conversation:
                     return None
             elif isinstance(event, h11.Request):
                 head = event
+                if head.http_version not in (b"1.0", b"1.1"):
+                    raise h11.RemoteProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
+                if len(head.target) + sum(len(name) + len(value) for name, value in head.headers) > most:
+                    raise h11.RemoteProtocolError(f"the header is larger than {most} bytes", 431)
                 deadline = loop.time() + self.limits.request_time
             elif isinstance(event, h11.Data):
                 size += len(event.data)
