@@ -10,13 +10,13 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks.figures import spread
 from benchmarks.processes import Child, Stage, cpus, module
 from benchmarks.rawamqp import RawConnection, RawReceiver, RawSender, sdk_message
 
@@ -47,10 +47,6 @@ def start_emulator(
     return child, (address.hostname or "127.0.0.1", address.port or 5672), ready
 
 
-def _median(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
-
-
 def measure(
     *, messages: int = 20_000, rounds: int = 3, idle: int = 1000, profile: Path | None = None
 ) -> dict[str, Any]:
@@ -70,7 +66,7 @@ def measure(
                 stage, config, cpu=processors[1] if apart else None, profile=profile
             )
             figures = _load(child, address, messages, rounds)
-            figures["ready_ms"] = _median([start * 1000 for start in starts])
+            figures["ready_ms"] = spread([start * 1000 for start in starts])
             if idle:
                 figures["idle"] = _idle(child, address, idle)
             return figures
@@ -116,14 +112,14 @@ def _load(child: Child, address: tuple[str, int], count: int, rounds: int) -> di
     for connection in (sender, receiver, settled):
         connection.close()
     return {
-        "per_second": {name: _median(values) for name, values in rates.items()},
-        "microseconds": {name: _median(values) for name, values in costs.items()},
-        "messages_passed": passed,
-        "resident_mb": {"idle": idle_mb, "after": resident},
+        "per_second": {name: spread(values) for name, values in rates.items()},
+        "microseconds": {name: spread(values) for name, values in costs.items()},
+        "messages_passed": spread([passed]),
+        "resident_mb": {"idle": spread([idle_mb]), "after": spread([resident])},
     }
 
 
-def _idle(child: Child, address: tuple[str, int], wanted: int) -> dict[str, float]:
+def _idle(child: Child, address: tuple[str, int], wanted: int) -> dict[str, Any]:
     """What open connections cost that say nothing."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     room = max(soft, min(hard, wanted + 200))
@@ -147,10 +143,10 @@ def _idle(child: Child, address: tuple[str, int], wanted: int) -> dict[str, floa
         for connection in connections:
             connection.close()
     return {
-        "connections": wanted,
-        "opened_per_second": wanted / opened,
-        "core_share": share,
-        "kb_each": grown * 1024 / wanted,
+        "connections": spread([wanted]),
+        "opened_per_second": spread([wanted / opened]),
+        "core_share": spread([share]),
+        "kb_each": spread([grown * 1024 / wanted]),
     }
 
 

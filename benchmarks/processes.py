@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-__all__ = ["ROOT", "Child", "NotReady", "Stage", "cpus", "free_port", "module"]
+__all__ = ["ROOT", "Child", "NotReady", "Stage", "child_environment", "cpus", "free_port", "module"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -40,6 +40,13 @@ def free_port() -> int:
 def cpus() -> list[int]:
     """The processors this process may run on."""
     return sorted(os.sched_getaffinity(0))
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of what is measured: our source on the path, and compiled files as users have them."""
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    source = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    return {**inherited, "PYTHONPATH": source, "PYTHONUNBUFFERED": "1"}
 
 
 def module(name: str, *arguments: str) -> list[str]:
@@ -66,18 +73,16 @@ class Child:
         cpu: int | None = None,
     ) -> None:
         self.name = name
-        self._log: IO[bytes] = tempfile.TemporaryFile()
-        source = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-        inherited = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=cwd,
-            env={**inherited, "PYTHONPATH": source, "PYTHONUNBUFFERED": "1", **(env or {})},
+            env={**child_environment(), **(env or {})},
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads here
+            preexec_fn=_die_with_parent,
         )
         if cpu is not None:
             os.sched_setaffinity(self.pid, {cpu})

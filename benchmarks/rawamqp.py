@@ -12,7 +12,7 @@ import struct
 import time
 import uuid
 
-from sbrpc.emulator.amqp import codec, frames, sections
+from sbrpc.emulator.amqp import frames, sections
 from sbrpc.emulator.amqp import performatives as p
 from sbrpc.emulator.amqp.types import Symbol, Timestamp
 
@@ -26,7 +26,7 @@ _TIMEOUT = 30.0
 
 
 def sdk_message(size: int = 128) -> bytes:
-    """A message as the Python SDK encodes it: header, properties with an id, a data section of `size` bytes."""
+    """A message as the Python SDK encodes it, with a body of `size` bytes."""
     now = Timestamp(int(time.time() * 1000))
     properties = sections.Properties(
         message_id=str(uuid.uuid4()),
@@ -194,7 +194,7 @@ class RawSender(RawConnection):
 
 
 class RawReceiver(RawConnection):
-    """A receiver that completes every message it gets, each with a disposition of its own, as the SDK does."""
+    """A receiver that completes what it gets, each message with a disposition of its own, as the SDK does."""
 
     def __init__(self, address: tuple[str, int], entity: str, *, settled: bool = False) -> None:
         super().__init__(address)
@@ -258,6 +258,3 @@ class RawReceiver(RawConnection):
             )
         state = p.Disposition(True, first, last, False, p.ACCEPTED, None)
         return frames.frame(0, state.encode())
-
-
-_ = codec
