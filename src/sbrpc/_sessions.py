@@ -20,10 +20,10 @@ from tenacity import AsyncRetrying, retry_if_exception
 
 from ._locks import Lease, holding, lock_duration
 from ._receiving import Appetite, Delivery, Direct, Handle, Stopping
-from ._sdk import LockLost, close, is_transient, reconnecting, translated
+from ._sdk import LockLost, close, is_transient, open_handler, reconnecting, translated
 from .errors import BusError
 
-__all__ = ["ACCEPT_WAIT", "SessionPump", "gives_way"]
+__all__ = ["ACCEPT_WAIT", "Demand", "SessionPump", "gives_way"]
 
 _log = logging.getLogger("sbrpc.sessions")
 
@@ -35,32 +35,56 @@ ACCEPT_WAIT = 60.0
 # give up after this and rest until it gets one.
 _PATIENCE = 2.0
 
+# Besides half as much again as the quickest one, this much more is still taken for an answer without waiting.
+_PROMPT = 0.3
+
 # What opening a link takes at most, besides waiting for a session.
 _OPENING = 5.0
 
-# While a slot is free, no session with messages waits for one. Sessions without messages are kept then, as
-# taking one again costs a new connection; but not for good.
+# Sessions without messages are kept while nobody wants their place, as taking one again costs a new
+# connection; but not for good.
 _IDLE_AT_MOST = 30.0
 
-# While no slot is free, a session makes way after this long without a message.
+# A session whose place is wanted is given back after this long without a message, or after this long at all:
+# others may be starving behind those that never run dry.
 _IDLE = 0.2
+_TURN = 30.0
 
 # How long a session is asked for its next message before its slot looks up again.
 _LOOK_UP = 1.0
-
-# While no slot is free, sessions may be starving behind those that never run dry. So they take turns.
-_TURN = 30.0
 
 # More than this is not taken ahead from one session: it bounds what one crash makes be delivered again.
 _AHEAD = 16
 
 
-def gives_way(*, free: int, idle: float, turn: float) -> bool:
-    """Whether a session is given back, with `free` slots without a session, `idle` seconds after its last
-    message and `turn` seconds after it was taken."""
-    if idle >= _IDLE_AT_MOST:
-        return True
-    return free == 0 and (idle >= _IDLE or turn >= _TURN)
+def gives_way(*, wanted: bool, idle: float, turn: float) -> bool:
+    """Whether a session is given back, `idle` seconds after its last message, `turn` after it was taken."""
+    return idle >= _IDLE_AT_MOST or (wanted and (idle >= _IDLE or turn >= _TURN))
+
+
+class Demand:
+    """How many slots should be looking for sessions at a time.
+
+    One, while sessions come one by one. When sessions come as quickly as a connection can be opened, more of
+    them are waiting, and twice as many slots should look.
+    """
+
+    __slots__ = ("_most", "_quickest", "looking")
+
+    def __init__(self, most: int) -> None:
+        self.looking = 1
+        self._most = most
+        self._quickest = 60.0
+
+    def took(self, seconds: float) -> None:
+        """A session was had after so long."""
+        self._quickest = min(self._quickest, seconds)
+        prompt = seconds <= 1.5 * self._quickest + _PROMPT
+        self.looking = min(self._most, self.looking * 2) if prompt else 1
+
+    def nothing(self) -> None:
+        """There was no session to be had."""
+        self.looking = 1
 
 
 class SessionPump:
@@ -92,6 +116,7 @@ class SessionPump:
         self._stopping = Stopping()
         self._waiting = 0
         self._resting: list[anyio.Event] = []
+        self._demand = Demand(sessions)
         self._attached = False
         self._closing: anyio.abc.TaskGroup | None = None
         self._scope = anyio.CancelScope()
@@ -147,7 +172,7 @@ class SessionPump:
         while not self._stopping.is_set:
             receiver: ServiceBusReceiver | None = await accepting.copy()(self._accept)
             if receiver is not None:
-                self._wake(2)  # one to wait in its place, one in case there are many
+                self._wake(self._demand.looking - self._waiting)
                 await self._serve(receiver)
             elif self._waiting and not self._stopping.is_set:
                 awake = anyio.Event()
@@ -155,6 +180,7 @@ class SessionPump:
                 await awake.wait()
 
     def _wake(self, slots: int) -> None:
+        slots = max(0, slots)
         for awake in self._resting[:slots]:
             awake.set()
         del self._resting[:slots]
@@ -174,8 +200,9 @@ class SessionPump:
         self._waiting += 1
         try:
             with self._stopping.interrupts(), anyio.move_on_after(patience), translated(self._what):
-                await receiver.__aenter__()
+                await open_handler(receiver)
                 accepted = self._attached = True
+                self._demand.took(monotonic() - started)
         except BusError as error:
             # An answer that took as long as the wait means that there is no session. One that came sooner
             # is trouble, and asking again at once would be a busy loop.
@@ -185,6 +212,7 @@ class SessionPump:
         finally:
             self._waiting -= 1
             if not accepted:
+                self._demand.nothing()
                 self._release(receiver)
         return receiver if accepted else None
 
@@ -226,13 +254,13 @@ class SessionPump:
 
         while not self._stopping.is_set:
             now = monotonic()
-            free = self._waiting + len(self._resting)
-            if gives_way(free=free, idle=now - last, turn=now - began):
-                return  # nothing is awaited until this slot is free, so no second session makes way for it
+            wanted = not self._resting and self._waiting < self._demand.looking
+            if gives_way(wanted=wanted, idle=now - last, turn=now - began):
+                return  # nothing is awaited until this slot looks for another, so `_waiting` is right again
             if now >= lease.renew_at:
                 await renew()
                 lease.renewed(now)
-            wait = max(0.05, min(_LOOK_UP if free else _IDLE, lease.renew_at - now))
+            wait = max(0.05, min(_IDLE if wanted else _LOOK_UP, lease.renew_at - now))
             count = self._size or appetite.ask(_AHEAD)
             deliveries: list[Delivery] = []
             with self._stopping.interrupts():

@@ -6,7 +6,6 @@ import anyio
 import pytest
 
 from sbrpc._receiving import Appetite, Stopped, Stopping
-from sbrpc._sessions import gives_way
 
 
 def asks(appetite: Appetite, answers: list[tuple[int, float]], room: int = 100) -> list[int]:
@@ -43,21 +42,6 @@ def test_redelivered_message_stays_alone() -> None:
     for _ in range(3):
         assert appetite.ask(8) == 1
         appetite.got(1, 0.01, redelivered=True)
-
-
-@pytest.mark.parametrize(
-    ("free", "idle", "turn", "expected"),
-    [
-        (1, 5, 100, False),  # nobody waits: keep it, its next message may come soon
-        (1, 30, 100, True),  # not for good
-        (0, 0.1, 5, False),  # others may wait, but it is busy and its turn is not over
-        (0, 0.2, 5, True),  # nothing to do: make way
-        (0, 0, 30, True),  # busy for long: take turns
-    ],
-)
-def test_session_makes_way_for_others(free: int, idle: float, turn: float, expected: bool) -> None:
-    """A session is given back when its place may be wanted, and not needlessly."""
-    assert gives_way(free=free, idle=idle, turn=turn) is expected
 
 
 async def test_stopping_interrupts_what_waits_for_more() -> None:

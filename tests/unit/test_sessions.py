@@ -1,0 +1,52 @@
+"""When the session pump looks for sessions, and when it gives one back."""
+
+from __future__ import annotations
+
+import pytest
+
+from sbrpc._sessions import Demand, gives_way
+
+
+@pytest.mark.parametrize(
+    ("wanted", "idle", "turn", "expected"),
+    [
+        (False, 5, 100, False),  # nobody wants its place: keep it, the next message may come soon
+        (False, 30, 100, True),  # not for good
+        (True, 0.1, 5, False),  # busy, and its turn is not over
+        (True, 0.2, 5, True),  # nothing to do: make way
+        (True, 0, 30, True),  # busy for long: take turns
+    ],
+)
+def test_session_makes_way_for_others(wanted: bool, idle: float, turn: float, expected: bool) -> None:
+    """A session is given back when its place is wanted, and not needlessly."""
+    assert gives_way(wanted=wanted, idle=idle, turn=turn) is expected
+
+
+def test_sessions_that_wait_are_looked_for_by_more_and_more() -> None:
+    """While each session is had as soon as it is asked for, the number of those who look doubles."""
+    demand, looking = Demand(8), []
+    for seconds in (0.5, 0.6, 0.5, 0.7, 0.5):
+        demand.took(seconds)
+        looking.append(demand.looking)
+    assert looking == [2, 4, 8, 8, 8]
+
+
+def test_sessions_that_come_one_by_one_are_looked_for_by_one() -> None:
+    """A session that had to be waited for, or did not come, says that no other one waits."""
+    demand = Demand(8)
+    demand.took(0.5)
+    demand.took(0.5)
+    demand.took(7.0)
+    assert demand.looking == 1
+    demand.took(0.5)
+    assert demand.looking == 2
+    demand.nothing()
+    assert demand.looking == 1
+
+
+def test_slow_connections_do_not_look_like_waiting() -> None:
+    """Where opening a connection takes long, that is the measure of promptness."""
+    demand = Demand(8)
+    for seconds in (2.0, 2.5, 3.0):
+        demand.took(seconds)
+    assert demand.looking == 8
