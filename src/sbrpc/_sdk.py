@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from time import monotonic
 from typing import Any, Protocol
 
 import anyio
@@ -34,6 +35,7 @@ __all__ = [
     "client_for",
     "connect",
     "is_transient",
+    "open_handler",
     "opening",
     "reconnecting",
     "translated",
@@ -47,6 +49,9 @@ NAMESPACE = "SERVICEBUS_FULLY_QUALIFIED_NAMESPACE"
 # Opening a link takes 0.5 s against a broker next door and 1 to 2 s against Azure on a bad day. What takes
 # longer is a connection nobody answers; a fresh attempt finds out sooner than waiting does.
 OPEN_TIMEOUT = 5.0
+
+# By then a connection stands, or nobody answers.
+_CONNECTED_AFTER = 1.0
 
 # Closing tells the broker and then waits for the SDK's own background task. Nobody has to wait for that.
 CLOSE_TIMEOUT = 5.0
@@ -184,12 +189,34 @@ async def opening(handler: Handler, what: str, timeout: float = OPEN_TIMEOUT) ->
     with a receiver that nobody reads any more.
     """
     try:
-        with translated(what):
-            with anyio.fail_after(timeout):
-                await handler.__aenter__()
+        with translated(what), anyio.fail_after(timeout):
+            await open_handler(handler)
         yield
     finally:
         await close(handler, what)
+
+
+async def open_handler(handler: Handler) -> None:
+    """Open an SDK object; raises what the SDK raises.
+
+    The SDK does not take cancellation well: early on it forgets its socket, and later it cleans up, but only
+    if it is let, while a scope of anyio would cancel the cleaning too. So opening is a task of its own, which
+    is given a second to get over the first part, and is then cancelled until it hears it: `asyncio.wait_for`,
+    of which the SDK makes much use, lost some cancellations before Python 3.12.
+    """
+    started = monotonic()
+    task = asyncio.ensure_future(handler.__aenter__())
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+            await asyncio.wait([task], timeout=max(0.0, started + _CONNECTED_AFTER - monotonic()))
+            while not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=0.5)
+        if task.done() and not task.cancelled():
+            task.exception()  # nobody else asks for it
+        raise
 
 
 async def close(handler: Handler, what: str) -> None:
