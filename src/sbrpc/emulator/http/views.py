@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 import math
+from codecs import getincrementaldecoder
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -209,7 +210,7 @@ def _body(content: object) -> dict[str, Any]:
     shown = data[:_MOST_TEXT]
     try:
         # A cut in the middle of a character is not the sender's mistake.
-        text = shown.decode("utf-8", "strict" if len(shown) == len(data) else "ignore")
+        text = getincrementaldecoder("utf-8")().decode(shown, len(shown) == len(data))
         kind = "text"
     except UnicodeDecodeError:
         text, kind = shown[:1024].hex(" "), "binary"
