@@ -45,11 +45,11 @@ def main() -> None:
         if command == "serve":
             asyncio.run(processes.until_interrupted(processes.serve(**options)))
             return
-        work = importlib.import_module(f".{command}", __package__)  # each process imports what it needs
-        run = (
-            work.serve(**options) if command != "demo" else processes.until_interrupted(work.demo(**options))
-        )
-        asyncio.run(run)
+        module = importlib.import_module(f".{command}", __package__)  # each process imports what it needs
+        if command != "demo":
+            asyncio.run(module.serve(**options))
+        elif asyncio.run(processes.until_interrupted(module.demo(**options))):
+            sys.exit(130)
     except ModuleNotFoundError as error:
         missing = (error.name or str(error)).partition(".")[0]
         sys.exit(f"{missing} is not installed; the example needs: pip install 'sbrpc[examples]'")

@@ -124,13 +124,15 @@ class Story:
             async with anyio.create_task_group() as group:
                 group.start_soon(self.seen, len(films))
                 movies = await self.step("films created", create, films)
-            await self.step("films read from the service", read, movies[:1000])
-            await self.step("films searched in the read model", search, movies[-500:])
+            await self.step("films read from the service", read, movies[:500])
+            await self.step("films searched in the read model", search, movies[-300:])
             async with anyio.create_task_group() as group:
-                group.start_soon(partial(self.seen, 300, genre="Demo"))
-                await self.step("films changed", change, movies[:300])
-            await self.step("films deleted", delete, movies[-50:])
-        for movie in movies[300:350]:  # what the distance costs when nobody else is in the queue
+                group.start_soon(partial(self.seen, 200, genre="Demo"))
+                await self.step("films changed", change, movies[:200])
+            async with anyio.create_task_group() as group:
+                group.start_soon(self.seen, len(films) - 50)
+                await self.step("films deleted", delete, movies[-50:])
+        for movie in movies[200:250]:  # what the distance costs when nobody else is in the queue
             await read(movie, "read a film, alone")
             await change(movie, "change a film, alone")
 

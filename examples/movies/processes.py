@@ -123,8 +123,8 @@ async def serve(port: int, data: Path | None) -> None:
             await anyio.sleep_forever()
 
 
-async def until_interrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Do the work; SIGINT or SIGTERM cancels it, which ends all processes in order."""
+async def until_interrupted(work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work. SIGINT or SIGTERM cancels it, which ends all processes in order; says whether one did."""
     async with anyio.create_task_group() as group:
 
         async def watch() -> None:
@@ -135,6 +135,8 @@ async def until_interrupted(work: Coroutine[Any, Any, None]) -> None:
         group.start_soon(watch)
         await work
         group.cancel_scope.cancel()
+        return False
+    return True
 
 
 def watch_parent() -> None:

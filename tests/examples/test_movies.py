@@ -19,7 +19,7 @@ import pytest
 from movies.contract import TOPIC, Movie, MovieEvent, MovieUpdated
 from sbrpc import EventBus, connect
 
-from .movies_site import EXAMPLES, Site, caller, command, eventually, family, serving
+from .movies_site import EXAMPLES, MARK, Site, caller, command, eventually, family, serving
 
 
 @pytest.fixture(scope="module")
@@ -312,11 +312,12 @@ def test_a_killed_event_handler_costs_no_event() -> None:
         assert all_titles(http, "Load") == sorted(load.titles)
 
 
-def test_a_killed_api_comes_back_on_its_port() -> None:
-    """Who serves HTTP is started again like every other process, at the same address."""
+@pytest.mark.parametrize("role", ["api", "emulator"])
+def test_what_others_connect_to_comes_back_where_it_was(role: str) -> None:
+    """The HTTP API and Service Bus are started again at the same address, and everybody finds them there."""
     with serving() as site, caller(site) as http:
         movie = create(http)
-        site.kill("api")
+        site.kill(role)
 
         def read() -> bool:
             try:
@@ -389,3 +390,16 @@ def test_what_is_not_installed_is_named(role: str, module: str) -> None:
     )
     assert ended.returncode == 1
     assert ended.stderr == f"{module} is not installed; the example needs: pip install 'sbrpc[examples]'\n"
+
+
+def test_an_interrupted_demo_leaves_nothing_behind() -> None:
+    """Ctrl-C in the middle of the import ends all processes, and the exit code says so."""
+    with command("demo", **{MARK: "interrupted demo"}) as process:
+        assert process.stdout is not None
+        while "is up after" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert family("interrupted demo") == {}
