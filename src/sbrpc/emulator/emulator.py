@@ -84,10 +84,9 @@ class Emulator:
         self._wanted_port = port
         self._wanted_http_port = http_port
         self._running = False
-        now = self.clock.now()
         entities: list[Queue | Topic] = [Queue(item) if isinstance(item, str) else item for item in queues]
         entities += [Topic(item) if isinstance(item, str) else item for item in topics]
-        self.broker.create(entities, now)
+        self.create(*entities)
 
     @property
     def connection_string(self) -> str:
@@ -126,6 +125,20 @@ class Emulator:
     def books(self) -> dict[str, Books]:
         """Operations and credits of each entity by address, counted as Azure does."""
         return self.broker.books()
+
+    def create(self, *entities: Queue | Topic) -> None:
+        """Create queues and topics, all or none; `BrokerError` when one exists or cannot be."""
+        self.broker.create(entities, self.clock.now())
+        self._changed()
+
+    def wipe(self) -> None:
+        """Throw away every message in whatever state, session states and faults; what tests leave behind.
+
+        Entities, connections and links stay, and so does the time.
+        """
+        self.faults.clear()
+        self.broker.wipe(self.clock.now())
+        self._changed()
 
     def _first_key(self) -> tuple[str, str]:
         key = self.access.keys[0] if self.access.enforced else None

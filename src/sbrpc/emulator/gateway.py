@@ -157,6 +157,13 @@ class Gateway:
 
     # -- links ------------------------------------------------------------------------------------------
 
+    def links_of(self, container_id: str) -> list[SenderNode | ReceiverNode]:
+        """What stands behind the open links of connections with this name, as far as messages pass there."""
+        nodes = (
+            link.user for peer in self.peers if peer.container_id == container_id for link in peer.amqp.links
+        )
+        return [node for node in nodes if isinstance(node, SenderNode | ReceiverNode)]
+
     def _attach(self, peer: Peer, link: amqp.Link, now: float) -> None:
         terminus = link.source if link.role_is_sender else link.target
         address = normalise(getattr(terminus, "address", None))

@@ -7,6 +7,7 @@ Knows no clock, no loop and no socket.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -227,24 +228,49 @@ class SenderNode(BaseNode):
 class ReceiverNode(BaseNode):
     """A client's receiver: the broker's deliveries leave, the client's decisions come back."""
 
-    __slots__ = ("address", "consumer", "tokens")
+    __slots__ = ("address", "aside", "consumer", "tokens")
 
     def __init__(self, gateway: Gateway, peer: Peer, link: amqp.Link, address: str) -> None:
         super().__init__(gateway, peer, link)
         self.address = address
         self.consumer: Consumer | None = None
+        # Nothing is delivered, whatever credit the client has given.
+        self.aside = False
         # Lock tokens of what is on its way, by delivery id.
         self.tokens: dict[int, UUID] = {}
 
     def credited(self, event: amqp.Credited, now: float) -> None:
         consumer = self.consumer
-        if consumer is None or consumer.pending:
+        if consumer is None or consumer.pending or self.aside:
             return
         self.gateway.broker.set_credit(consumer, event.credit, now)
         self.gateway.after_broker(now)
         if event.drain:
             self.link.drained()
             self.gateway.broker.set_credit(consumer, 0, now)
+
+    def set_aside(self, now: float) -> list[UUID]:
+        """Deliver nothing more until `take_up`. What the client has not settled goes back, as if never seen;
+        the lock tokens that it may still use in vain are returned."""
+        self.aside = True
+        broker, consumer = self.gateway.broker, self.consumer
+        tokens = list(self.tokens.values())
+        self.tokens.clear()
+        if consumer is None or consumer.pending:
+            return tokens
+        broker.set_credit(consumer, 0, now)
+        for token in tokens:
+            with suppress(BrokerError):  # its lock may have ended by itself
+                broker.settle(self.address, token, Release(), now, session_consumer=consumer)
+        self.gateway.after_broker(now)
+        return tokens
+
+    def take_up(self, now: float) -> None:
+        """Deliver again, as much as the client has given credit for."""
+        self.aside = False
+        if self.consumer is not None and not self.consumer.pending:
+            self.gateway.broker.set_credit(self.consumer, self.link.credit, now)
+            self.gateway.after_broker(now)
 
     def deliver(self, effect: Deliver, now: float) -> None:
         token = effect.lock_token

@@ -254,6 +254,15 @@ class Broker:
         self.handle_timer(now)
         return self._namespace.place(address).store.delete(NEVER, NEVER, None)
 
+    def wipe(self, now: float) -> None:
+        """Throw everything away that is stored anywhere: messages in any state, session states, ids seen.
+
+        Entities, consumers and session locks stay as they are.
+        """
+        self.handle_timer(now)
+        for intake in self._namespace.intakes.values():
+            intake.wipe()
+
     def replay(self, address: str, sequence_numbers: Collection[int] | None, now: float) -> int:
         """Put dead letters, those with these numbers or all, back as new messages; how many there were."""
         self.handle_timer(now)

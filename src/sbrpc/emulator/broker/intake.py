@@ -87,6 +87,11 @@ class Intake(ABC, Generic[Settings]):
     def _schedule(self, incoming: Incoming, now: float, origin: Origin | None) -> int:
         """Keep a message until its time."""
 
+    def wipe(self) -> None:
+        """Throw everything away that is stored, and forget which ids were seen."""
+        if self._history is not None:
+            self._history = DuplicateHistory(self._history.window)
+
     @abstractmethod
     def cancel(self, sequence_numbers: list[int]) -> None:
         """Throw scheduled messages away."""

@@ -104,6 +104,11 @@ class Trio:
         for store in self.stores:
             store.evict(error, now)
 
+    def wipe(self) -> None:
+        """Throw everything away that is stored."""
+        for store in self.stores:
+            store.wipe()
+
     def clear(self, error: BrokerError, now: float) -> None:
         """The entity is deleted."""
         for store in self.stores:
@@ -137,6 +142,10 @@ class QueueEntity(Intake[Queue]):
         self.trio.follow(settings, now)
         self._follow(settings)
         self.updated_at = now
+
+    def wipe(self) -> None:
+        super().wipe()
+        self.trio.wipe()
 
     def _check_session(self, session_id: str | None) -> None:
         if session_id is None and self.settings.requires_session:

@@ -139,6 +139,13 @@ class SessionStore(Store):
         else:
             self._offer(session, now)
 
+    def wipe(self) -> None:
+        super().wipe()
+        for session in list(self.sessions.values()):
+            session.state = None
+            if session.empty:
+                self._forget(session)
+
     # -- session locks -----------------------------------------------------------------------------------
 
     def _session_due(self, session: Session, now: float) -> None:

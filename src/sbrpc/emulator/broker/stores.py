@@ -277,6 +277,10 @@ class Store(ABC):
     def clear(self, error: BrokerError, now: float) -> None:
         """The entity is deleted: everybody is told and everything thrown away."""
         self.evict(error, now)
+        self.wipe()
+
+    def wipe(self) -> None:
+        """Throw everything away, whatever its state; consumers stay."""
         for message in list(self.messages.values()):
             self._remove(message)
 

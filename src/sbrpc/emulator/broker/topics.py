@@ -261,6 +261,12 @@ class TopicEntity(Intake[Topic]):
         self._follow(settings)
         self.updated_at = now
 
+    def wipe(self) -> None:
+        super().wipe()
+        self.clear()
+        for subscription in self.subscriptions.values():
+            subscription.trio.wipe()
+
     def clear(self) -> None:
         """The topic is deleted."""
         for waiting in list(self._scheduled.values()):
