@@ -260,7 +260,7 @@ class Worker:
         except (
             Exception
         ):  # the handler's own, or the middleware's: the caller gets INTERNAL, the log the rest
-            _log.exception("%s failed for call %s", spec, info.call_id)
+            _log.exception("%s failed for call %s", spec, info.call_id, extra={"call_id": info.call_id})
             return Outcome(What.CRASHED)
 
     def _chain(self, handler: Handler) -> Next:

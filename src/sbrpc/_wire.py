@@ -231,6 +231,12 @@ def error_body(error: RpcError, declared: Mapping[str, ErrorSpec] | None = None)
 
 def error_of(reply: Reply, declared: Mapping[str, ErrorSpec] | None = None) -> RpcError:
     """The exception that an error reply stands for; a reply that makes no sense is an `Unknown`."""
+    error = _error_in(reply, declared or {})
+    error.call_id = reply.call_id or None
+    return error
+
+
+def _error_in(reply: Reply, declared: Mapping[str, ErrorSpec]) -> RpcError:
     code = reply.status or ErrorCode.UNKNOWN.value
     try:
         document = json.loads(reply.body) if reply.body else {}
@@ -241,7 +247,7 @@ def error_of(reply: Reply, declared: Mapping[str, ErrorSpec] | None = None) -> R
     message = str(document.get("message") or "")
     raw = document.get("details")
     details = [dict(d) for d in raw if isinstance(d, dict)] if isinstance(raw, list) else []
-    spec = (declared or {}).get(str(details[0].get("error"))) if details else None
+    spec = declared.get(str(details[0].get("error"))) if details else None
     if spec is not None and spec.kind.default_code is not None and spec.kind.default_code.value == code:
         first = details.pop(0)
         try:

@@ -120,6 +120,8 @@ class RpcError(SbrpcError):
     code: ErrorCode = ErrorCode.UNKNOWN
     default_code: ClassVar[ErrorCode | None] = None
     data: Any = None
+    call_id: str | None = None
+    """Of an error that came in a reply: the call's id, by which the server's log tells the rest."""
 
     def __init__(
         self,
