@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -121,6 +122,19 @@ async def test_what_is_refused(server: Server, data: bytes, status: bytes) -> No
     """What is no HTTP, or too much of it, gets an error and the end of its connection."""
     answer = await server.say(data)
     assert answer.startswith(b"HTTP/1.1 " + status)
+    assert b"200 OK" in await server.say(request("/x", "GET", LAST))
+
+
+async def test_no_bytes_end_anything_but_their_own_connection(server: Server) -> None:
+    """Requests with bytes changed, taken out or put in are answered or not, and others are answered still."""
+    chance = random.Random(7)
+    whole = request("/x?a=%20", "POST", "X-Header: value", "Expect: 100-continue", LAST, body=b"body" * 10)
+    for _ in range(150):
+        mutated = bytearray(whole)
+        for _ in range(chance.randint(1, 6)):
+            place = chance.randrange(len(mutated))
+            mutated[place : place + chance.randint(0, 3)] = chance.randbytes(chance.randint(0, 3))
+        await server.say(bytes(mutated), end=True)
     assert b"200 OK" in await server.say(request("/x", "GET", LAST))
 
 

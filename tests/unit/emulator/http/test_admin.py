@@ -9,6 +9,8 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sbrpc.emulator.access import Access, AccessKey, Right
 from sbrpc.emulator.broker import Broker
@@ -285,3 +287,38 @@ def test_operations_are_booked(client: Client) -> None:
     client.put("/q", "QueueDescription")
     client("GET", "/q")
     assert client.broker.books()["q"].management == 2
+
+
+PIECES = st.sampled_from(
+    [
+        "q",
+        "t",
+        "s",
+        "subscriptions",
+        "rules",
+        "$Default",
+        "$Resources",
+        "queues",
+        "$namespaceinfo",
+        "%2F",
+        "%FF",
+        "..",
+    ]
+)
+PATHS = st.lists(PIECES | st.text(max_size=4), max_size=6).map(lambda parts: "/" + "/".join(parts))
+BODIES = st.binary(max_size=60) | st.sampled_from(
+    ["QueueDescription", "TopicDescription", "SubscriptionDescription", "RuleDescription"]
+).map(lambda kind: f'<entry xmlns="{ATOM}"><content><{kind} xmlns="{BUS}"/></content></entry>'.encode())
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["GET", "PUT", "DELETE"]), PATHS, BODIES, st.booleans()), max_size=8),
+)
+def test_no_request_breaks_it(requests: list[tuple[str, str, bytes, bool]]) -> None:
+    """Whatever is asked in whatever order, the answer is one of the service's and well-formed."""
+    client = Client()
+    for method, path, body, matching in requests:
+        response = client(method, path.replace("?", ""), body, {"if-match": "*"} if matching else {})
+        assert response.status in (200, 201, 400, 404, 405, 409, 412)
+        if response.body:
+            tree(response)
