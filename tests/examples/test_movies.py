@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from azure.servicebus import ServiceBusMessage
+from azure.servicebus.aio import ServiceBusClient
 
 from movies.contract import TOPIC, Movie, MovieEvent, MovieUpdated
 from sbrpc import EventBus, connect
@@ -232,6 +235,31 @@ def test_stale_and_repeated_events_change_nothing(site: Site, http: httpx.Client
     anyio.run(publish, site.connection_string, "one", *old, MovieUpdated(movie=last))
     assert eventually(lambda: listed(http, search=last.title))
     assert listed(http, search="Guarded") == [changed]
+
+
+async def request(connection_string: str, *messages: ServiceBusMessage) -> None:
+    """Put requests on the service's queue with nothing but the SDK."""
+    async with (
+        ServiceBusClient.from_connection_string(connection_string) as connection,
+        connection.get_queue_sender("movies") as sender,
+    ):
+        for message in messages:
+            await sender.send_messages(message)
+
+
+def test_a_request_that_comes_again_works_once(site: Site, http: httpx.Client) -> None:
+    """A call that is delivered several times makes one film; the bare SDK is enough to send it."""
+
+    def creation(title: str, call_id: str) -> ServiceBusMessage:
+        body = json.dumps({"title": title})
+        return ServiceBusMessage(
+            body, subject="create_movie", message_id=call_id, content_type="application/json"
+        )
+
+    repeated = [creation("Only once", "one and the same call") for _ in range(5)]
+    anyio.run(request, site.connection_string, *repeated, creation("The last one", "another call"))
+    assert eventually(lambda: listed(http, search="The last one"))
+    assert len(listed(http, search="Only once")) == 1
 
 
 class Load:
