@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
-from movies.problems import STATUS, describe
+from movies.problems import STATUS, answer, describe
 from sbrpc import errors
 from sbrpc.errors import ErrorCode, RpcError, error_for
 
@@ -58,3 +59,11 @@ def test_an_unexpected_error_gives_nothing_away() -> None:
     status, code, detail, _ = describe(RuntimeError("the password is 1234"))
     assert (status, code) == (500, "INTERNAL")
     assert "1234" not in detail
+
+
+@pytest.mark.parametrize(("error", "wait"), [(errors.Unavailable(), "1"), (errors.NotFound(), None)])
+async def test_who_may_try_again_is_told_when(error: RpcError, wait: str | None) -> None:
+    """Responses that ask for patience say for how long."""
+    response = await answer(Request({"type": "http"}), error)
+    assert response.headers.get("retry-after") == wait
+    assert response.media_type == "application/problem+json"
