@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 from itertools import count
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
@@ -54,7 +55,8 @@ SERVER_BUSY_TEXT = (
 class Fault(BaseModel):
     """A fault of whatever kind. It stays for `seconds`, in the emulator's time, or until it is removed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built when the first fault is: an emulator without faults starts sooner.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     kind: str
     seconds: float | None = Field(default=None, gt=0)
@@ -180,12 +182,16 @@ AnyFault = Annotated[
     Cut | Refuse | BlackHole | Delay | Detach | LoseLock | LoseSession | Throttle | Busy | Duplicate | Fail,
     Field(discriminator="kind"),
 ]
-_ANY: TypeAdapter[Any] = TypeAdapter(AnyFault)
+
+
+@cache
+def _any_fault() -> TypeAdapter[Any]:
+    return TypeAdapter(AnyFault)
 
 
 def parse_fault(value: object) -> Fault:
     """A fault from JSON values; raises `pydantic.ValidationError`, which names every mistake."""
-    fault: Fault = _ANY.validate_python(value)
+    fault: Fault = _any_fault().validate_python(value)
     return fault
 
 
