@@ -38,7 +38,7 @@ from ._subscriptions import Handler, Subscribed, UnknownPolicy, default_retry, r
 from ._wire import size_of
 from .context import Deadline, current_deadline
 from .errors import ContractError, NotRunning, SbrpcError
-from .event import AttributeValue, Event, EventInfo, current_event, envelope
+from .event import AttributeValue, CloudEvent, Event, EventInfo, current_event, envelope
 from .topology import Rule, Subscription, Topic
 
 if TYPE_CHECKING:
@@ -277,7 +277,15 @@ class EventBus:
         `max_message_size` bytes together. Where it takes more than one, an error may leave the first ones
         published. Raises like `publish`.
         """
-        messages = [self._message(event, key=key, cause=cause) for event in events]
+        return await self._send_many(
+            [self._message(event, key=key, cause=cause) for event in events], timeout
+        )
+
+    async def publish_as_is(self, events: Iterable[CloudEvent], *, timeout: float | None = None) -> list[str]:
+        """Publish events that have their attributes already, as an outbox keeps them. Like `publish_many`."""
+        return await self._send_many([_message_of(event) for event in events], timeout)
+
+    async def _send_many(self, messages: Sequence[ServiceBusMessage], timeout: float | None) -> list[str]:
         sender, deadline = self._sending(), self._deadline(timeout)
         for batch in _batches(messages, self._max_size - _BATCH_ENVELOPE):
             size = sum(size_of(message) for message in batch)
@@ -344,11 +352,7 @@ class EventBus:
             cause=cause or current_event.get(),
             extensions=extensions,
         )
-        partition_key = cloud_event.extensions.get("partitionkey")
-        # Without a key there is no order to keep, but a subscription that requires sessions takes no message
-        # without one. A session of its own lets it be handled beside all others.
-        session_id = partition_key if isinstance(partition_key, str) else cloud_event.id
-        return to_message(cloud_event, session_id=session_id, time_to_live=time_to_live)
+        return _message_of(cloud_event, time_to_live)
 
     def _deadline(self, timeout: float | None) -> Deadline:
         return min(Deadline.after(self._timeout if timeout is None else timeout), current_deadline())
@@ -452,6 +456,13 @@ class EventBus:
     def _connected(self) -> ServiceBusClient:
         assert self._client is not None
         return self._client
+
+
+def _message_of(event: CloudEvent, time_to_live: timedelta | None = None) -> ServiceBusMessage:
+    key = event.extensions.get("partitionkey")
+    # Without a key there is no order to keep, but a subscription that requires sessions takes no message
+    # without one. A session of its own lets it be handled beside all others.
+    return to_message(event, session_id=key if isinstance(key, str) else event.id, time_to_live=time_to_live)
 
 
 def _batches(messages: Sequence[ServiceBusMessage], most_bytes: int) -> Iterable[list[ServiceBusMessage]]:
