@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_VENV ?= .venv-bench
+BENCH_BIN := $(BENCH_VENV)/bin
+BENCH_STAMP := $(BENCH_VENV)/.installed
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format bench bench-emulator clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("sbrpc needs Python 3.10 or newer; this is " + sys.version.split()[0] + ". Use: make PYTHON=python3.12 ...") if sys.version_info < (3, 10) else None'
@@ -28,5 +31,20 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The other libraries, and what draws the pictures, in an environment of their own.
+$(BENCH_STAMP): pyproject.toml benchmarks/requirements.txt
+	test -x $(BENCH_BIN)/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cli,emulator]" --requirement benchmarks/requirements.txt
+	touch $@
+
+# Everything side by side; ROUNDS=1 QUICK=1 takes two minutes and leaves docs/ alone.
+bench: $(BENCH_STAMP)
+	$(BENCH_BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+# The emulator alone, under raw AMQP frames.
+bench-emulator: $(BENCH_STAMP)
+	$(BENCH_BIN)/python -m benchmarks.emulator
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) $(BENCH_VENV) benchmarks/peers/js/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from benchmarks import emulator, figures, install, machine, plots, report, scaling, startup, trial
+from benchmarks.brokers import Broker
 from benchmarks.peers import PEERS, Peer
 from benchmarks.processes import ROOT, NotReady
 
@@ -129,18 +130,26 @@ def _try(
     trials: dict[str, list[dict[str, Any]]],
     failed: dict[str, str],
 ) -> None:
-    """The peers of one broker. One that fails must not cost the figures of the others; the run ends with 1."""
+    """The peers of one broker. One that fails must not cost the figures of the others."""
     try:
         with trial.broker_for(kind) as broker:
             for peer in peers:
-                try:
-                    trials[peer.name].append(trial.run(peer, broker, plan))
-                except (NotReady, trial.Failed, ValueError, OSError) as error:
-                    _say(f"{peer.label} failed: {error}")
-                    failed.setdefault(peer.name, str(error))
+                figures_or_reason = _one(peer, broker, plan)
+                if isinstance(figures_or_reason, str):
+                    failed.setdefault(peer.name, figures_or_reason)
+                else:
+                    trials[peer.name].append(figures_or_reason)
     except NotReady as error:
         for peer in peers:
             failed.setdefault(peer.name, str(error))
+
+
+def _one(peer: Peer, broker: Broker, plan: trial.Plan) -> dict[str, Any] | str:
+    try:
+        return trial.run(peer, broker, plan)
+    except (NotReady, trial.Failed, ValueError, OSError) as error:
+        _say(f"{peer.label} failed: {error}")
+        return str(error)
 
 
 def _turned(items: Sequence[Any], by: int) -> list[Any]:

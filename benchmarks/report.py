@@ -79,8 +79,8 @@ _READING = """\
   work a call is (processor time, messages, credits) and how many calls share a round trip.
 * **The Service Bus here is the emulator**, which answers faster than Azure does and keeps nothing on disk.
   Azure's own latency is some milliseconds for each send and each settlement, and its Standard tier closes
-  at 1,000 credits a second for the whole namespace. Credits per call are therefore the figure that carries over to
-  Azure: calls per second on one Standard namespace are at most 1,000 divided by it.
+  at 1,000 credits a second for the whole namespace. Credits per call are therefore the figure that carries
+  over to Azure: calls per second on one Standard namespace are at most 1,000 divided by it.
 * **The peers do not promise the same.** NATS core, gRPC and HTTP store nothing: when the server dies, the
   call is lost and the caller has to know. RabbitMQ is used as FastStream and aio-pika use it, with replies
   that are not stored. Over Service Bus, requests and replies are stored, locked, confirmed one by one and
@@ -88,8 +88,8 @@ _READING = """\
 * **Each peer is used as its documentation shows it**, with the same pydantic models and JSON, and with the
   concurrency its handlers need turned up where its default is one at a time. Where a library offers more
   than one way, the usual one was taken. A specialist could make any of them faster.
-* **Every reply is checked** against its request, and every published event is counted in. A run in which one is wrong
-  or missing fails.
+* **Every reply is checked** against its request, and every published event is counted in. A run in which
+  one is wrong or missing fails.
 * **Medians of rounds**, in which the peers take turns, so that a busy minute of the machine does not hit one
   of them alone; behind each the least and the greatest. Differences below ten percent mean nothing.
 * Processor time is what the operating system accounts to the processes, warm-up included. The broker's
@@ -108,9 +108,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _shown(value: Mapping[str, Any] | None, layout: str = "{:,.0f}", scale: float = 1.0) -> str:
     """A median with its spread; nothing for what was not measured."""
     if not value:
-        return "–"
+        return "-"
     low, middle, high = (layout.format(value[key] * scale) for key in ("low", "median", "high"))
-    return middle if low == high else f"{middle} ({low}–{high})"
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def _at(peer: Peer, *path: str) -> Any:
@@ -177,10 +177,10 @@ def _cost(results: Results) -> str:
             [
                 peer["label"],
                 *[_shown(_at(used, "cpu_us", part)) for part in ("client", "server")],
-                _shown(_at(used, "cpu_us", "broker")) if peer["broker"] else "–",
+                _shown(_at(used, "cpu_us", "broker")) if peer["broker"] else "-",
                 _shown(used.get("credits"), "{:.2f}"),
                 *[_shown(_at(peer, "resident_mb", part)) for part in ("client", "server")],
-                _shown(_at(peer, "resident_mb", "broker")) if peer["broker"] else "–",
+                _shown(_at(peer, "resident_mb", "broker")) if peer["broker"] else "-",
             ]
         )
     text = "Per call, at 64 callers; credits as Azure counts them; resident memory at the end of a round.\n\n"
@@ -225,7 +225,8 @@ def _scaling(results: Results) -> str:
             *[_shown(_at(scaling, str(n), "share"), "{:.2f}") for n in SERVERS],
         ],
     ]
-    text = "![Growth over server processes](benchmarks/scaling.svg)\n\nHandlers wait 20 ms; each process runs 8 at a time.\n\n"
+    text = _WIDE.format(name="scaling", text="Growth over server processes")
+    text += "\nHandlers wait 20 ms; each process runs 8 at a time.\n\n"
     return text + _table(head, rows)
 
 
@@ -246,9 +247,9 @@ def _emulator(results: Results) -> str:
         for name, value in load.get("per_second", {}).items()
     ]
     text = (
-        "A load generator of raw AMQP frames on one processor, the emulator on another. Messages have 128 bytes of "
-        "body and the properties that the Python SDK writes; `one by one` is one transfer and one disposition "
-        "per message.\n\n"
+        "A load generator of raw AMQP frames on one processor, the emulator on another. Messages have 128 "
+        "bytes of body and the properties that the Python SDK writes; `one by one` is one transfer and one "
+        "disposition per message.\n\n"
     )
     more = [
         ["resident at start, MB", _shown(_at(load, "resident_mb", "idle"))],
@@ -272,7 +273,7 @@ def _targets(results: Results) -> str:
     for target in TARGETS:
         value, held = target.value(results), target.held(results)
         bound = ("at least " if target.at_least else "at most ") + target.shown.format(target.bound)
-        told = "–" if value is None else target.shown.format(value)
+        told = "-" if value is None else target.shown.format(value)
         rows.append(
             [target.text, bound, told, {True: "held", False: "**missed**", None: "not measured"}[held]]
         )
@@ -284,17 +285,18 @@ def _targets(results: Results) -> str:
 
 def _about(results: Results) -> str:
     host = results["machine"]
+    rounds = "1 round" if results["rounds"] == 1 else f"{results['rounds']} rounds"
     used = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     lines = [
-        f"Measured {results['at'][:10]} on {host['processor']}, {host['cores']} processors, {host['memory']}, "
-        f"{host['system']}, {host['python']}; {results['rounds']} rounds, {results['minutes']:.0f} minutes. "
+        f"Measured {results['at'][:10]} on {host['processor']}, {host['cores']} processors, "
+        f"{host['memory']}, {host['system']}, {host['python']}; "
+        f"{rounds}, {results['minutes']:.0f} minutes. "
         "Each figure is the median of the rounds, with the least and the greatest behind it.",
         f"With {used}.",
     ]
     if results["quick"]:
         lines.insert(0, "**A quick run: the measurements are short and the figures rough.**")
-    labels = {peer: reason for peer, reason in results["left_out"].items()}
-    lines += [f"Left out: {peer} ({reason})." for peer, reason in labels.items()]
+    lines += [f"Left out: {peer} ({reason})." for peer, reason in results["left_out"].items()]
     lines += [f"Failed: {peer}." for peer in results["failed"]]
     return "\n\n".join(lines) + "\n"
 

@@ -28,7 +28,7 @@ class Client:
 
     async def publish(self, event: MovieChanged) -> None:
         message = library.Message(event.model_dump_json().encode())
-        await self.channel.default_exchange.publish(message, "movie.changed")
+        await self.channel.default_exchange.publish(message, "aio-pika.changed")
 
 
 @contextlib.asynccontextmanager
@@ -53,7 +53,7 @@ async def serve(settings: dict[str, Any], journal: Journal) -> None:
         await channel.set_qos(prefetch_count=PREFETCH)
         rpc = await JsonRPC.create(channel)
         await rpc.register("get_movie", get_movie, auto_delete=True)
-        queue = await channel.declare_queue("movie.changed", auto_delete=True)
+        queue = await channel.declare_queue("aio-pika.changed", auto_delete=True)
         await queue.consume(changed)
         journal.ready()
         await asyncio.Event().wait()

@@ -43,7 +43,12 @@ async def serve(settings: dict[str, Any], journal: Journal) -> None:
     handler = library.unary_unary_rpc_method_handler(
         get_movie, request_deserializer=GetMovie.model_validate_json, response_serializer=_encode
     )
-    server = library.aio.server()
+    # A server cancels calls at random once a thousand wait for it, unless it is told that they may.
+    most = [
+        ("grpc.server.max_pending_requests", 10_000),
+        ("grpc.server.max_pending_requests_hard_limit", 20_000),
+    ]
+    server = library.aio.server(options=most)
     server.add_generic_rpc_handlers(
         (library.method_handlers_generic_handler("movies.Movies", {"GetMovie": handler}),)
     )
