@@ -47,9 +47,11 @@ class Emulator:
             client = ServiceBusClient.from_connection_string(emulator.connection_string)
 
     `queues` and `topics` are topology values, or names for entities with Azure's defaults. Port 0 picks a
-    free one. It listens on loopback unless `host` says otherwise. All state is in memory and ends with
-    the object; `restart` drops the connections and keeps the state. Times are seconds. Not safe to share
-    between loops.
+    free one. With `http_port` it also serves the management API, a page to look into it at `http_url`, and
+    all that the page shows and does as JSON; HTTP and TLS share that port. It listens on loopback unless
+    `host` says otherwise. `faults` make things go wrong, `books` tell what use would cost, `advance` moves
+    the time. All state is in memory and ends with the object; `restart` drops the connections and keeps
+    the state. Times are seconds. Not safe to share between loops.
     """
 
     def __init__(
