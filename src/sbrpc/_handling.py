@@ -22,6 +22,7 @@ from ._subscriptions import (
     Abandon,
     Complete,
     DeadLetter,
+    Elsewhere,
     Failed,
     Handled,
     Handler,
@@ -81,9 +82,9 @@ class Handling:
     def _ends_here(self, outcome: Outcome) -> bool:
         return self._in_session and isinstance(outcome, Interrupted)
 
-    def _resolve(self, delivery: Delivery) -> Job | Unhandled | Failed:
+    def _resolve(self, delivery: Delivery) -> Job | Unhandled | Elsewhere | Failed:
         try:
-            return resolve(delivery.message, self._routes)
+            return resolve(delivery.message, self._routes, self._subscription.name)
         except DecodeError as error:
             return Failed(error)
 

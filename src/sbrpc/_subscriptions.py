@@ -33,6 +33,7 @@ __all__ = [
     "Abandon",
     "Complete",
     "DeadLetter",
+    "Elsewhere",
     "Failed",
     "Handled",
     "Handler",
@@ -242,14 +243,24 @@ class Unhandled:
     type: str
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A dead letter replayed to another subscription; this one has had the event."""
+
+
 def resolve(
-    message: ServiceBusReceivedMessage, routes: Mapping[str, tuple[type[Event], Handler]]
-) -> Job | Unhandled:
+    message: ServiceBusReceivedMessage,
+    routes: Mapping[str, tuple[type[Event], Handler]],
+    subscription: str = "",
+) -> Job | Unhandled | Elsewhere:
     """What a message is to this subscription.
 
     Raises:
         DecodeError: no CloudEvent, or one whose body does not fit its type.
     """
+    replayed_to = (message.application_properties or {}).get(REPLAY_TO.encode())
+    if isinstance(replayed_to, bytes) and replayed_to.lower() != subscription.lower().encode():
+        return Elsewhere()
     cloud_event = from_message(message)
     route = routes.get(cloud_event.type)
     if route is None:
@@ -296,7 +307,7 @@ def _info_of(event: CloudEvent, message: ServiceBusReceivedMessage) -> EventInfo
     )
 
 
-def groups(resolved: Sequence[Job | Unhandled | Failed]) -> Iterator[slice]:
+def groups(resolved: Sequence[Job | Unhandled | Elsewhere | Failed]) -> Iterator[slice]:
     """Which of these are handled at once: neighbours of one batch handler, as many as it takes.
 
     Only neighbours, so that the order stays what it is.
@@ -337,7 +348,7 @@ class Interrupted:
     """The process stops before the event is done."""
 
 
-Outcome = Handled | Failed | Unhandled | Interrupted
+Outcome = Handled | Failed | Unhandled | Elsewhere | Interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +380,7 @@ Settlement = Complete | Abandon | DeadLetter | Keep
 def decide(outcome: Outcome, unknown: UnknownPolicy, *, in_session: bool) -> Settlement:
     """How a message is settled after what happened to it."""
     match outcome:
-        case Handled():
+        case Handled() | Elsewhere():
             return Complete()
         case Failed(error, attempts):
             return DeadLetter(_exception_name(error), _description(error, attempts))

@@ -27,7 +27,7 @@ LAYERS = [
     {"_sender", "_sessions", "_competing", "_consumer", "_handling"},
     {"_replies"},
     {"_serving"},
-    {"client", "server", "events"},
+    {"client", "server", "events", "deadletters"},
 ]
 
 
