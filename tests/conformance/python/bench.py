@@ -29,7 +29,6 @@ __all__ = [
     "SyncSdk",
     "bodies",
     "body",
-    "lock_token_sent",
     "message",
     "text",
     "texts",
@@ -296,8 +295,3 @@ def text(received: Any) -> str:
 def bodies(received: Iterable[Any]) -> list[str]:
     """The bodies of messages as text, for comparing and for showing."""
     return [str(each) for each in received]
-
-
-def lock_token_sent(received: Any) -> Any:
-    """The lock token in the message itself, where earlier SDKs look for that of a deferred message."""
-    return (received.raw_amqp_message.delivery_annotations or {}).get(b"x-opt-lock-token")

@@ -115,6 +115,22 @@ export const scenarios = {
     await bench.isEmpty(receiver);
   },
 
+  "lock-token-in-message": async (bench) => {
+    const sent = (received) => {
+      const token = received._rawAmqpMessage.deliveryAnnotations?.["x-opt-lock-token"];
+      return token?.toString("hex");
+    };
+    const own = (received) => received.lockToken.replaceAll("-", "");
+    const receiver = bench.receiver();
+    await bench.sender().sendMessages({ body: "x" });
+    const received = await bench.takeOne(receiver);
+    await receiver.deferMessage(received);
+    const [deferred] = await receiver.receiveDeferredMessages(received.sequenceNumber);
+    await receiver.completeMessage(deferred);
+    assert.equal(sent(received), own(received));
+    assert.equal(sent(deferred), own(deferred));
+  },
+
   "deferred-unknown": async (bench) => {
     const receiver = bench.receiver();
     await refused(receiver.receiveDeferredMessages(Long.fromNumber(987654321)), "MessageNotFound");
