@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import math
 import resource
 import sys
 from array import array
@@ -23,6 +24,7 @@ __all__ = ["quantiles"]
 
 # Nobody waits longer than this for the calls of a measurement that is over.
 _PATIENCE = 60.0
+_LONGEST_WARM = 3.0
 _GAP = 0.01
 
 
@@ -74,20 +76,32 @@ class Measurements:
         }
 
     async def concurrent(self, callers: int, seconds: float, warm: float) -> dict[str, Any]:
-        """So many callers, each with one call at a time."""
+        """So many callers, each with one call at a time.
+
+        What counts begins after `warm` seconds, or when every caller has had its first reply if that is
+        later, within bounds: until then, many callers only queue up. Some libraries let a few wait for ever.
+        """
         latencies = array("d")
-        begins = monotonic() + warm
-        ends = begins + seconds
-        everything = 0
+        warmed = monotonic() + warm
+        begins = ends = math.inf
+        everything = answered = 0
 
         async def caller() -> None:
-            nonlocal everything
+            nonlocal everything, answered, begins, ends
+            first = True
             while (start := monotonic()) < ends:
                 await self.one()
                 everything += 1
                 now = monotonic()
+                if first:
+                    first = False
+                    answered += 1
                 if begins <= now < ends:
                     latencies.append(now - start)
+                elif begins == math.inf and now >= (
+                    warmed if answered == callers else warmed + _LONGEST_WARM
+                ):
+                    begins, ends = now, now + seconds
 
         cpu = _cpu()
         await asyncio.wait_for(asyncio.gather(*(caller() for _ in range(callers))), _PATIENCE)
