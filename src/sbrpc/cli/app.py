@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sbrpc.cli import emulator
+from sbrpc.cli import dlq, emulator
 
 __all__ = ["app"]
 
@@ -22,3 +22,4 @@ def root() -> None:
 
 
 app.command("emulator")(emulator.run)
+app.add_typer(dlq.app, name="dlq")

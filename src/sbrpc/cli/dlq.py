@@ -1,0 +1,142 @@
+"""`sbrpc dlq`: dead letters of a queue, or of a subscription written TOPIC/SUBSCRIPTION."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import anyio
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from sbrpc.deadletters import DeadLetters, Match, Outcome
+
+__all__ = ["app"]
+
+app = typer.Typer(help="List, show, replay and purge dead letters.", no_args_is_help=True)
+
+T = TypeVar("T")
+
+Entity = Annotated[str, typer.Argument(help="A queue, or TOPIC/SUBSCRIPTION.")]
+Reason = Annotated[str | None, typer.Option(help="Only those dead-lettered for this reason.")]
+Type = Annotated[str | None, typer.Option(help="Only those of this event type or method.")]
+OlderThan = Annotated[str | None, typer.Option(help="Only those enqueued so long ago: 90s, 15m, 12h, 7d.")]
+Number = Annotated[list[int] | None, typer.Option("--number", "-n", help="Only this sequence number.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@app.command("list")
+def list_letters(
+    entity: Entity,
+    reason: Reason = None,
+    type: Type = None,
+    older_than: OlderThan = None,
+    limit: Annotated[int, typer.Option(min=1, help="The most to list.")] = 50,
+) -> None:
+    """List dead letters, the oldest first. They stay as they are."""
+    match = _match(reason, type, older_than, None)
+    letters = _run(entity, lambda dead: dead.list(match, limit=limit))
+    table = Table("number", "enqueued", "type", "session", "replays", "reason", "description")
+    for letter in letters:
+        enqueued = letter.enqueued_at.isoformat(timespec="seconds") if letter.enqueued_at else ""
+        cells = (letter.type, letter.session_id, letter.replays, letter.reason, letter.description)
+        table.add_row(
+            str(letter.sequence_number), enqueued, *(escape(str("" if c is None else c)) for c in cells)
+        )
+    Console().print(table if letters else "no dead letters")
+
+
+@app.command()
+def show(entity: Entity, number: Annotated[int, typer.Argument(help="Its sequence number.")]) -> None:
+    """Show one dead letter with its properties and its body."""
+    letter = _run(entity, lambda dead: dead.show(number))
+    for name in ("sequence_number", "message_id", "type", "session_id", "enqueued_at", "replays", "reason"):
+        typer.echo(f"{name}: {getattr(letter, name)}")
+    typer.echo(f"description: {letter.description}")
+    for key, value in sorted(letter.properties.items()):
+        typer.echo(f"  {key}: {value}")
+    typer.echo(letter.body.decode(errors="replace"))
+
+
+@app.command()
+def replay(
+    entity: Entity,
+    reason: Reason = None,
+    type: Type = None,
+    older_than: OlderThan = None,
+    number: Number = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The most to replay.")] = None,
+    rate: Annotated[float | None, typer.Option(help="The most per second.")] = None,
+    max_replays: Annotated[int, typer.Option(min=1, help="Skip those replayed so often already.")] = 3,
+    dry_run: DryRun = False,
+) -> None:
+    """Send dead letters to where they failed again: to that queue, or to that subscription only."""
+    match = _match(reason, type, older_than, number)
+    outcome = _run(
+        entity,
+        lambda dead: dead.replay(match, limit=limit, rate=rate, max_replays=max_replays, dry_run=dry_run),
+    )
+    _report(outcome, "would be replayed" if dry_run else "replayed")
+
+
+@app.command()
+def purge(
+    entity: Entity,
+    reason: Reason = None,
+    type: Type = None,
+    older_than: OlderThan = None,
+    number: Number = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The most to delete.")] = None,
+    dry_run: DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete dead letters for good."""
+    match = _match(reason, type, older_than, number)
+    if not dry_run and not yes:
+        typer.confirm(f"Delete the matching dead letters of {entity} for good?", abort=True)
+    outcome = _run(entity, lambda dead: dead.purge(match, limit=limit, dry_run=dry_run))
+    _report(outcome, "would be deleted" if dry_run else "deleted")
+
+
+def _match(reason: str | None, type: str | None, older_than: str | None, numbers: list[int] | None) -> Match:
+    from sbrpc.deadletters import Match
+
+    seconds = None
+    if older_than is not None:
+        found = re.fullmatch(r"(\d+)([smhd])", older_than)
+        if found is None:
+            raise typer.BadParameter(f"{older_than!r} is not a time such as 90s, 15m, 12h or 7d")
+        seconds = float(found[1]) * _UNITS[found[2]]
+    return Match(reason=reason, type=type, older_than=seconds, sequence_numbers=numbers or None)
+
+
+def _run(entity: str, operation: Callable[[DeadLetters], Awaitable[T]]) -> T:
+    from sbrpc._sdk import connect
+    from sbrpc.deadletters import DeadLetters
+    from sbrpc.errors import SbrpcError
+
+    topic, _, subscription = entity.rpartition("/")
+
+    async def work() -> T:
+        async with connect() as connection:
+            if topic:
+                return await operation(DeadLetters(connection, topic=topic, subscription=subscription))
+            return await operation(DeadLetters(connection, queue=entity))
+
+    try:
+        return anyio.run(work)
+    except (SbrpcError, ValueError) as error:
+        typer.echo(f"sbrpc: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _report(outcome: Outcome, done: str) -> None:
+    for letter, why in outcome.skipped:
+        typer.echo(f"{letter.sequence_number} skipped: {why}")
+    typer.echo(f"{len(outcome.done)} {done}, {len(outcome.skipped)} skipped")

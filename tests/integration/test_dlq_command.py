@@ -1,0 +1,64 @@
+"""`sbrpc dlq` as a person runs it: a process of its own against the emulator."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+from azure.servicebus import ServiceBusMessage
+
+from sbrpc._sdk import connect
+from sbrpc.emulator import Emulator
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    """A queue with two dead letters."""
+    async with Emulator(queues=["orders"]) as running:
+        async with connect(running.connection_string) as client:
+            async with client.get_queue_sender("orders") as sender:
+                await sender.send_messages(
+                    [ServiceBusMessage(f"body {n}", subject="order") for n in range(2)]
+                )
+            async with client.get_queue_receiver("orders") as receiver:
+                for n, message in enumerate(await receiver.receive_messages(2, max_wait_time=5)):
+                    await receiver.dead_letter_message(
+                        message, reason=f"reason {n}", error_description="[bad]"
+                    )
+        yield running
+
+
+async def dlq(emulator: Emulator, *arguments: str, status: int = 0) -> str:
+    """Run the command; its output, standard error included."""
+    process = await anyio.run_process(
+        [sys.executable, "-m", "sbrpc", "dlq", *arguments],
+        env={**os.environ, "SERVICEBUS_CONNECTION_STRING": emulator.connection_string, "COLUMNS": "200"},
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    output = process.stdout.decode()
+    assert process.returncode == status, output
+    return output
+
+
+async def test_dead_letters_from_the_command_line(emulator: Emulator) -> None:
+    """List, show, replay and purge do what they say, and a dry run nothing."""
+    listed = await dlq(emulator, "list", "orders")
+    assert "reason 0" in listed
+    assert "[bad]" in listed
+    assert "body 1" in await dlq(emulator, "show", "orders", "2")
+    assert "2 would be replayed" in await dlq(emulator, "replay", "orders", "--dry-run")
+    assert "1 replayed" in await dlq(emulator, "replay", "orders", "--reason", "reason 0")
+    assert "1 deleted" in await dlq(emulator, "purge", "orders", "--yes", "-n", "2")
+    assert "no dead letters" in await dlq(emulator, "list", "orders")
+    assert emulator.broker.runtime("orders").active == 1
+
+
+async def test_mistakes_are_named(emulator: Emulator) -> None:
+    """What does not exist and what is no time end with one line and a status."""
+    assert "sbrpc: dead letters of queue 'nothing'" in await dlq(emulator, "list", "nothing", status=1)
+    assert "15m" in await dlq(emulator, "list", "orders", "--older-than", "soon", status=2)
