@@ -77,6 +77,7 @@ async def _serve(emulator: object) -> None:
     assert isinstance(emulator, Emulator)
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with emulator:
+            print(f"sbrpc emulator: look into it at {emulator.http_url}/", file=sys.stderr, flush=True)
             # Flushed at once: whoever started this process waits for the line.
             print(emulator.connection_string, flush=True)
             async for _ in signals:
