@@ -46,6 +46,8 @@ class Front:
         self.faults: Faults | None = None
         # Reads go in here, one after the other: whatever arrives is taken out before the next read.
         self.buffer = bytearray(_READ_SIZE)
+        # Connections that have been read in this turn of the loop.
+        self._read: list[ServerConnection] = []
         self._numbers = count(1)
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -100,6 +102,9 @@ class Front:
             # A peer whose socket is gone has nobody to be told.
             if (connection := self._connection_of.get(peer)) is not None:
                 connection.flush()
+        read, self._read = self._read, []
+        for connection in read:
+            connection.acknowledge()
         self._arm()
 
     # -- time -------------------------------------------------------------------------------------------
@@ -139,6 +144,7 @@ class ServerConnection(asyncio.BufferedProtocol):
         self.hindrance: Hindrance | None = None
         self.transport: asyncio.Transport | None = None
         self._socket: socket.socket | None = None
+        self._answered = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -158,13 +164,14 @@ class ServerConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         front = self.front
-        if _QUICKACK is not None and self._socket is not None:
-            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        self._answered = False
+        front._read.append(self)
         data = bytes(memoryview(front.buffer)[:nbytes])
         if front.faults is None and self.hindrance is None:
             self._feed(data)
         else:
             self._hindered().incoming(data)
+            front.transmit()
 
     def _feed(self, data: bytes) -> None:
         self.front.gateway.feed(self.peer, data, self.front.clock.now())
@@ -214,6 +221,7 @@ class ServerConnection(asyncio.BufferedProtocol):
     def _write(self, data: bytes) -> None:
         transport = self.transport
         if transport is not None and not transport.is_closing():
+            self._answered = True
             transport.write(data)
             if transport.get_write_buffer_size() > self.front.max_backlog:
                 log.warning(
@@ -223,6 +231,13 @@ class ServerConnection(asyncio.BufferedProtocol):
                 )
                 self.abort()
         self._close_if_done()
+
+    def acknowledge(self) -> None:
+        """Have what was read acknowledged now, unless an answer has carried the acknowledgement."""
+        if self._answered or self.transport is None or self._socket is None:
+            return
+        if _QUICKACK is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def _close_if_done(self) -> None:
         waiting = self.hindrance is not None and self.hindrance.waiting
