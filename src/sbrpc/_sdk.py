@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
 from azure.core.exceptions import AzureError
@@ -38,8 +38,11 @@ __all__ = [
     "open_handler",
     "opening",
     "reconnecting",
+    "remembered",
     "translated",
 ]
+
+B = TypeVar("B", bound=BusError)
 
 _log = logging.getLogger("sbrpc")
 
@@ -153,6 +156,21 @@ def translated(what: str) -> Iterator[None]:
         # The SDK lets an AttributeError, a KeyError or a ValueError escape where a link ended under it.
         _log.debug("the SDK raised %r in %s", error, what, exc_info=True)
         raise bus_error(error, what) from error
+
+
+def remembered(error: B) -> B:
+    """The error as it can be kept: with its cause, without the frames that hold on to dead connections."""
+    kept = type(error)(*error.args)
+    cause = error.__cause__
+    kept.__cause__ = cause
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        cause.__traceback__ = None
+        if isinstance(cause, AzureError):
+            cause.exc_traceback = cause.exc_value = None
+        cause = cause.__cause__ or cause.__context__
+    return kept
 
 
 def is_transient(error: BaseException) -> bool:
