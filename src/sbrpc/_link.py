@@ -7,16 +7,23 @@ for that. So each lives in its own task, and whoever used it only lets go.
 from __future__ import annotations
 
 import asyncio
-from typing import Generic, TypeVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.abc
 
 from . import _sdk
 
-__all__ = ["Link"]
+__all__ = ["PROMPT", "Link"]
 
 H = TypeVar("H", bound=_sdk.Handler)
+
+# For whatever the SDK makes: no keep-alive task. That task looks up once a second, and closing waits for it,
+# also the closing that the SDK does before it reports a broken connection: we would hear of it up to a second
+# late. Nothing needs it here. Receivers are read all the time, and an idle sender is replaced in time.
+PROMPT: Mapping[str, Any] = MappingProxyType({"keep_alive": 0})
 
 
 class Link(Generic[H]):

@@ -1,12 +1,14 @@
 """One SDK receiver and the one task that uses it.
 
-The SDK's receivers must not be used by two coroutines at a time: a settlement beside a waiting receive holds
-the socket for 0.2 s, and what the one reads the other does not notice. So receiving, settling and renewing
-take turns here. The task waits for messages and is called out of its wait, gently, when something is to be
-settled: reads of the SDK may be cancelled at any point without losing a byte.
+The SDK's receivers must not wait for messages and settle at a time: whoever waits holds the socket for up to
+0.2 s, and what the one reads the other does not notice. So receiving, settling and renewing take turns here.
+The task waits for messages and is called out of its wait, gently, when something is to be settled: reads of
+the SDK may be cancelled at any point without losing a byte. A settlement that is not confirmed promptly is
+left to itself, or a distant broker would be asked for one thing per round trip. Settlements may run side by
+side, and read the socket for everybody; while any does, nobody waits for messages, they are looked for.
 
-Owns the loop over one link until it breaks. What messages mean, and what happens after the link is gone, is
-decided elsewhere.
+Owns the loop over one link until it breaks, and what was received over it until it is settled. What messages
+mean, and where another link comes from, is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import anyio
+import anyio.abc
 from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.aio import ServiceBusReceiver
 
@@ -39,8 +42,18 @@ _WAIT = 30.0
 # Under load the next message ends the wait anyway; this spares most settlements the cost of calling out.
 _PATIENCE = 0.004
 
+# How long a settlement is waited for. A broker next door confirms in two or three milliseconds.
+_PROMPTLY = 0.02
+
+# How many operations may be under way, and how often messages are looked for meanwhile.
+_MOST_AT_ONCE = 64
+_LOOK = 0.005
+
 # A broker that does not confirm a settlement or a renewal within this time has gone away.
 _OPERATION_TIMEOUT = 10.0
+
+# How many links an operation is tried over, if it outlives them.
+_MOST_ATTEMPTS = 4
 
 
 class Receiver:
@@ -64,6 +77,7 @@ class Receiver:
         self._has_room = has_room
         self._outlives_link = outlives_link
         self._operations: deque[_Operation] = deque()
+        self._under_way: set[_Operation] = set()
         self._wake = asyncio.Event()
         self._waiting: anyio.CancelScope | None = None
         self._receiving = True
@@ -156,61 +170,98 @@ class Receiver:
         """Use the open SDK receiver until `stop()`.
 
         Raises:
-            BusError: the link is gone. Operations that were not done have failed with `LockLost`.
+            BusError: the link is gone. Operations that were not done wait for `linger()` if they outlive the
+                link, and have failed otherwise.
         """
         try:
-            with _sdk.translated(self._what):
-                await self._loop()
-        except BusError as error:
-            self._broken = error
+            async with anyio.create_task_group() as tasks:
+                try:
+                    with _sdk.translated(self._what):
+                        await self._loop(tasks)
+                except BusError as error:  # carried out of the task group, which would wrap it
+                    self._broken = self._broken or _sdk.remembered(error)
+                tasks.cancel_scope.cancel()
+        except BaseException:
+            self._outlives_link = False
             raise
         finally:
-            self._broken = self._broken or BusError(f"{self._what} is closed")
+            broken = self._broken
+            self._broken = broken or BusError(f"{self._what} is closed")
             if not self._outlives_link:
                 self._fail_operations()
+        if broken is not None:
+            raise broken
 
-    async def linger(self) -> None:
-        """After the link of a queue without sessions broke: settle what was received over it.
+    async def needs_link(self) -> bool:
+        """After the link broke: wait until another is needed; False when nothing is left to be settled."""
+        while self.outstanding > 0 or self._operations:
+            if self._operations:
+                return True
+            self._wake.clear()
+            await self._wake.wait()
+        return False
 
-        The locks are still ours, and the SDK settles by lock token over a new connection that it opens by
-        itself. Ends when nothing is outstanding any more, and gives up on what cannot be settled.
+    async def linger(self, receiver: ServiceBusReceiver) -> None:
+        """After the link broke: settle over another receiver of the same queue what is left to be settled.
+
+        The locks are still ours. The SDK settles by lock token what it has not received itself.
+
+        Raises:
+            BusError: that link is gone as well; call again with another one.
         """
-        try:
-            while self.outstanding > 0 or self._operations:
-                if not self._operations:
-                    self._wake.clear()
-                    await self._wake.wait()
-                    continue
-                operation = self._operations.popleft()
-                for pause in (0.2, 0.5, 1.0, None):
-                    try:
-                        await self._perform(operation, last=pause is None)
-                        break
-                    except BusError:
-                        if pause is not None:
-                            await anyio.sleep(pause)
-        finally:
-            self._outlives_link = False
-            self._fail_operations()
+        self._sdk = receiver
+        self._broken = None
+        while await self.needs_link():
+            await self._perform(self._operations.popleft())
+            if self._broken is not None:
+                raise self._broken
+
+    def give_up(self) -> None:
+        """What is left to be settled will not be."""
+        self._outlives_link = False
+        self._broken = self._broken or BusError(f"{self._what} is closed")
+        self._fail_operations()
 
     def _fail_operations(self) -> None:
         while self._operations:
             operation = self._operations.popleft()
             operation.fail(_sdk.LockLost(f"{self._what}: {operation.name}: {self._broken}"))
 
-    async def _loop(self) -> None:
+    async def _loop(self, tasks: anyio.abc.TaskGroup) -> None:
         while True:
             self._wake.clear()
+            await self._begin_operations(tasks)
+            if self._broken is not None:
+                raise self._broken
+            busy = bool(self._operations or self._under_way)
             if self._receiving and self._has_room():
-                await self._receive(_NO_WAIT if self._operations else _WAIT)
+                came = await self._receive(_NO_WAIT if busy else _WAIT)
+                if self._under_way:
+                    # The settlements must get their turns: looking into the SDK's buffer waits for nothing.
+                    with anyio.move_on_after(0 if came else _LOOK):
+                        await self._wake.wait()
             elif not self._operations:
-                if self._stopped:
+                if self._stopped and not busy:
                     return
                 await self._wake.wait()
-            if self._operations:
-                await self._perform(self._operations.popleft())
 
-    async def _receive(self, wait: float) -> None:
+    async def _begin_operations(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Begin what is to be done: one thing, and the rest too once the broker has turned out to be slow."""
+        if self._operations and not self._under_way:
+            operation = self._begin(tasks)
+            with anyio.move_on_after(_PROMPTLY):
+                await operation.ended.wait()
+        if self._under_way:
+            while self._operations and len(self._under_way) < _MOST_AT_ONCE:
+                self._begin(tasks)
+
+    def _begin(self, tasks: anyio.abc.TaskGroup) -> _Operation:
+        operation = self._operations.popleft()
+        self._under_way.add(operation)
+        tasks.start_soon(self._perform, operation, name=f"{operation.name} over {self._what}")
+        return operation
+
+    async def _receive(self, wait: float) -> bool:
         messages: list[ServiceBusReceivedMessage] = []
         with anyio.CancelScope() as scope:
             self._waiting = scope
@@ -222,33 +273,44 @@ class Receiver:
             self.received += 1
             self.outstanding += 1
             self._on_message(message)
+        return bool(messages)
 
-    async def _perform(self, operation: _Operation, *, last: bool | None = None) -> None:
-        last = not self._outlives_link if last is None else last
+    async def _perform(self, operation: _Operation) -> None:
         try:
             with _sdk.translated(f"{self._what}: {operation.name}"), anyio.fail_after(_OPERATION_TIMEOUT):
                 await operation.act()
         except _sdk.LinkLost as error:
-            if last:
-                operation.fail(error)
-            elif self._broken is None:
-                self._operations.appendleft(operation)
-            raise
+            self._undone(operation, error)
+            self._broken = self._broken or _sdk.remembered(error)
         except BusError as error:
             operation.fail(error)
         except BaseException:
-            operation.fail(_sdk.LinkLost(f"{self._what}: {operation.name} was interrupted"))
+            self._undone(operation, _sdk.LinkLost(f"{self._what}: {operation.name} was interrupted"))
             raise
         else:
             operation.succeed()
+        finally:
+            self._under_way.discard(operation)
+            operation.ended.set()
+            self._call_out(0)
+
+    def _undone(self, operation: _Operation, error: BusError) -> None:
+        operation.attempts += 1
+        if self._outlives_link and operation.attempts < _MOST_ATTEMPTS:
+            self._operations.appendleft(operation)
+        else:
+            operation.fail(error)
 
 
 class _Operation:
-    __slots__ = ("_future", "act", "name")
+    __slots__ = ("_future", "act", "attempts", "ended", "name")
 
     def __init__(self, act: Callable[[], Awaitable[Any]], name: str, future: asyncio.Future[None]) -> None:
         self.act = act
         self.name = name
+        self.attempts = 0
+        self.ended = asyncio.Event()
+        """Set when the first attempt is over."""
         self._future = future
 
     def succeed(self) -> None:

@@ -137,6 +137,7 @@ class ReplyChannel:
         *,
         heartbeat: float = 60.0,
         on_orphan: Callable[[Reply], None] = lambda reply: None,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self.queue = queue
         self.instance = instance
@@ -144,6 +145,7 @@ class ReplyChannel:
         self._sender = sender
         self._heartbeat = heartbeat
         self._on_orphan = on_orphan
+        self._on_lost = on_lost
         self._pending: dict[str, Pending] = {}
         self._epoch = self._new_epoch(1)
         self._draining: set[Epoch] = set()
@@ -151,7 +153,9 @@ class ReplyChannel:
         self._link_open = asyncio.Event()
         self._proven = asyncio.Event()
         self._failure: BusError | None = None
-        self._closed = False
+        self._closing = False
+        self._closed = asyncio.Event()
+        self._receiver: Receiver | None = None
         self._heard = monotonic()
         self._ping: _Ping | None = None
         self.round_trip: float | None = None
@@ -212,10 +216,21 @@ class ReplyChannel:
             if not pending.epoch.calls:
                 pending.epoch.emptied.set()
 
-    def close(self, error: SbrpcError) -> None:
-        """Fail every call that waits."""
+    def fail_calls(self, error: SbrpcError) -> None:
+        """Fail every call that waits; the channel goes on."""
         for pending in list(self._pending.values()):
             pending.fail(error)
+
+    def close(self, error: SbrpcError) -> None:
+        """Fail every call that waits, and let `run()` end once what was received is settled."""
+        self._closing = True
+        self.fail_calls(error)
+        if self._receiver is not None:
+            self._receiver.stop()
+
+    async def wait_closed(self) -> None:
+        """Wait until `run()` has ended."""
+        await self._closed.wait()
 
     async def wait_ready(self) -> None:
         """Wait until the path of replies is proven to work.
@@ -233,23 +248,26 @@ class ReplyChannel:
     # -- the owner task ----------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keep a session open until cancelled."""
+        """Keep a session open until `close()`."""
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._beat, name=f"heartbeat of {self.instance}")
-                while True:
+                while not self._closing:
                     await self._live(self._epoch, tasks)
+                tasks.cancel_scope.cancel()
         finally:
-            self._closed = True
+            self._closed.set()
             self._link_open.clear()
             self._proven.clear()
-            for epoch in (self._epoch, *self._draining):
+            for epoch in {self._epoch, *self._draining}:
                 epoch.state, _ = next_state(epoch.state, Event.CLOSED)
 
     async def _live(self, epoch: Epoch, tasks: anyio.abc.TaskGroup) -> None:
         """One epoch from opening to its end; on return the next one has begun."""
         try:
-            link = await self._open(epoch, tasks, give_up=lambda: epoch.state is not State.OPENING)
+            link = await self._open(
+                epoch, tasks, give_up=lambda: self._closing or epoch.state is not State.OPENING
+            )
         except BusError:
             return
         self._happens(epoch, Event.OPENED, tasks)
@@ -258,7 +276,10 @@ class ReplyChannel:
                 self._live_scope = scope
                 await self._receive(epoch, link)
         except BusError as error:
-            _log.warning("lost the reply session %s: %s", epoch.session_id, error)
+            if not self._closing:
+                _log.warning("lost the reply session %s: %s", epoch.session_id, error)
+            if isinstance(error, _sdk.LinkLost):
+                self._on_lost()
         finally:
             self._live_scope = None
             self._link_open.clear()
@@ -267,7 +288,8 @@ class ReplyChannel:
             if self._ping is not None:
                 self._ping.moot = True
                 self._ping.returned.set()
-        self._happens(epoch, Event.LOST, tasks)
+        if not self._closing:
+            self._happens(epoch, Event.LOST, tasks)
 
     async def _open(
         self, epoch: Epoch, tasks: anyio.abc.TaskGroup, give_up: Callable[[], bool]
@@ -293,7 +315,7 @@ class ReplyChannel:
             if current:
                 if type(self._failure) is not type(error):
                     _log.warning("cannot open %s, trying again: %s", link.what, error)
-                self._failure = error
+                self._failure = _sdk.remembered(error)
             self._happens(epoch, Event.HELD if isinstance(error, _sdk.SessionHeld) else Event.FAILED, tasks)
             raise
         return link
@@ -327,6 +349,10 @@ class ReplyChannel:
             link.what,
             on_message=lambda message: self._arrived(epoch, receiver, message),
         )
+        if epoch is self._epoch:
+            self._receiver = receiver
+        if self._closing:
+            receiver.stop()
         await holding(lease, receiver.renew_session, receiver.run, link.what)
 
     def _arrived(self, epoch: Epoch, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:

@@ -38,9 +38,10 @@ _log = logging.getLogger("sbrpc.sender")
 # A send that Service Bus does not confirm within this time went into a dead connection.
 _ATTEMPT_TIMEOUT = 5.0
 
-# Service Bus detaches links that were idle for 10 minutes. A link is replaced well before, while nobody needs
-# it; that also limits how long a half-open connection stays unnoticed.
-_REFRESH_AFTER = 240.0
+# Service Bus detaches links that were idle for 10 minutes and drops connections on which nothing was said for
+# 4. A link is replaced well before, while nobody needs it; that also limits how long a half-open connection
+# stays unnoticed.
+_REFRESH_AFTER = 100.0
 
 # Standard namespaces take batches of 256 KB. Sizes are estimates from above, and the batch has an envelope.
 _BATCH_BYTES = 240_000
@@ -123,6 +124,8 @@ class Sender:
         self._idle.set()
         self._stopped = False
         self._failure: BusError | None = None
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._fresh: _Replacement | None = None
         self.sent = 0
         self.batches = 0
         self.reopened = 0
@@ -209,6 +212,12 @@ class Sender:
         """Wait until nothing is queued or on its way."""
         await self._idle.wait()
 
+    def suspect(self) -> None:
+        """The link may be broken: open another one beside it, so that no time is lost if it is."""
+        if self._tasks is not None and self.ready and self._fresh is None and not self._stopped:
+            self._fresh = _Replacement()
+            self._tasks.start_soon(self._refresh, self._fresh, self._tasks, name=f"refresh {self.entity}")
+
     def stop(self) -> None:
         """Send what is queued, then end `run()`. Nothing can be posted any more."""
         self._stopped = True
@@ -219,15 +228,17 @@ class Sender:
     async def run(self) -> None:
         """Own the link until `stop()`: open it, send, reopen."""
         try:
-            async with anyio.create_task_group() as tasks:
+            async with anyio.create_task_group() as self._tasks:
                 while not (self._stopped and not self._waiting):
-                    link = await self._open(tasks)
+                    link = await self._replacement() or await self._open(self._tasks)
                     try:
                         while link is not None:
-                            link = await self._serve(link, tasks)
+                            link = await self._serve(link)
                     except BusError as error:
                         self._lost(error)
+                self._discard_replacement()
         finally:
+            self._tasks = None
             self._stopped = True
             self._opened.clear()
             self._drop_everything(NotRunning(f"the sender to {self.entity!r} is closed"))
@@ -267,37 +278,32 @@ class Sender:
         if self.ready or self._failure is None or type(self._failure) is not type(error):
             _log.warning("lost the link to %r: %s", self.entity, error)
         self.reopened += self.ready
-        self._failure = error
+        self._failure = _sdk.remembered(error)
         self._opened.clear()
         if not _sdk.is_transient(error):
             self._drop_everything(error)
         self._sweep()
 
-    async def _serve(
-        self, link: Link[ServiceBusSender], tasks: anyio.abc.TaskGroup
-    ) -> Link[ServiceBusSender] | None:
+    async def _serve(self, link: Link[ServiceBusSender]) -> Link[ServiceBusSender] | None:
         """Send over one link until the sender stops (None), or until it is replaced (by the one returned)."""
-        fresh = _Replacement()
         try:
             while True:
-                if not self._waiting:
-                    self._idle.set()
-                    if self._stopped:
-                        return None
-                    self._arrived.clear()
-                    if fresh.link is not None:
-                        _log.debug("replaced the idle link to %r", self.entity)
-                        return fresh.take()
-                    with anyio.move_on_after(self._refresh_after) as patience:
-                        await self._arrived.wait()
-                    if patience.cancelled_caught:
-                        tasks.start_soon(self._refresh, fresh, tasks, name=f"refresh {self.entity}")
-                        await self._arrived.wait()
+                if self._fresh is not None and self._fresh.link is not None:
+                    _log.debug("replaced the link to %r", self.entity)
+                    return self._take_replacement()
+                if self._waiting:
+                    await self._send(link, take_together(self._waiting))
                     continue
-                await self._send(link, take_together(self._waiting))
+                self._idle.set()
+                if self._stopped:
+                    return None
+                self._arrived.clear()
+                with anyio.move_on_after(self._refresh_after) as patience:
+                    await self._arrived.wait()
+                if patience.cancelled_caught:
+                    self.suspect()
         finally:
             link.release()
-            fresh.discard()
 
     async def _refresh(self, fresh: _Replacement, tasks: anyio.abc.TaskGroup) -> None:
         link = Link(self._create(), f"the sender to {self.entity!r}")
@@ -305,10 +311,34 @@ class Sender:
             await link.open(tasks)
         except BusError as error:
             # The old link may still work; if not, sending over it finds out and reopens as ever.
-            _log.debug("could not replace the idle link to %r: %s", self.entity, error)
+            _log.debug("could not open another link to %r: %s", self.entity, error)
+            if self._fresh is fresh:
+                self._fresh = None
         else:
             fresh.put(link)
+        fresh.decided.set()
         self._arrived.set()
+
+    async def _replacement(self) -> Link[ServiceBusSender] | None:
+        """The link that was opened beside the one that broke, if any; it may be a moment until it is open."""
+        if self._fresh is not None:
+            await self._fresh.decided.wait()
+        if self._fresh is None:
+            return None
+        self._failure = None
+        self._opened.set()
+        return self._take_replacement()
+
+    def _take_replacement(self) -> Link[ServiceBusSender]:
+        assert self._fresh is not None
+        link = self._fresh.take()
+        self._fresh = None
+        return link
+
+    def _discard_replacement(self) -> None:
+        if self._fresh is not None:
+            self._fresh.discard()
+            self._fresh = None
 
     async def _send(self, link: Link[ServiceBusSender], items: list[Outgoing]) -> None:
         items = [item for item in items if self._wanted(item)]
@@ -327,7 +357,7 @@ class Sender:
         except _sdk.Throttled as error:
             _log.warning("throttled at %r: %s", self.entity, error)
             self._put_back(items)
-            self._failure = error
+            self._failure = _sdk.remembered(error)
             await anyio.sleep(1.0)  # credits are dealt out anew each second
         except BusError as error:
             # Whether Service Bus has it is unknown. It is sent again under the same message id, so that
@@ -392,6 +422,8 @@ class _Replacement:
 
     def __init__(self) -> None:
         self.link: Link[ServiceBusSender] | None = None
+        self.decided = asyncio.Event()
+        """Whether it is open or not, it is known."""
         self._over = False
 
     def put(self, link: Link[ServiceBusSender]) -> None:

@@ -32,6 +32,7 @@ from tenacity.stop import stop_base
 
 from . import _sdk
 from ._codec import difference
+from ._link import PROMPT
 from ._replies import ReplyChannel
 from ._sender import Outgoing, Sender
 from ._streams import Inflow
@@ -134,13 +135,14 @@ class RpcClient:
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             self._channel = ReplyChannel(
                 lambda session: bus.get_queue_receiver(
-                    self._reply_queue, session_id=session, prefetch_count=_PREFETCH
+                    self._reply_queue, session_id=session, prefetch_count=_PREFETCH, **PROMPT
                 ),
                 self._reply_queue,
                 self._instance,
                 self._sender_to(self._reply_queue),
                 heartbeat=self._heartbeat,
                 on_orphan=self._on_orphan,
+                on_lost=self._suspect_senders,
             )
             self._tasks.start_soon(self._channel.run, name=f"replies to {self._instance}")
             self._stack = stack.pop_all()
@@ -159,12 +161,15 @@ class RpcClient:
         assert stack is not None
         assert tasks is not None
         assert channel is not None
-        channel.close(Unavailable("the client was closed while the call waited"))
-        for sender in self._senders.values():
-            sender.stop()
-        with anyio.move_on_after(_sdk.CLOSE_TIMEOUT):
+        # Shielded: a block that is being cancelled closes what it opened all the same.
+        with anyio.CancelScope(shield=True):
+            channel.close(Unavailable("the client was closed while the call waited"))
             for sender in self._senders.values():
-                await sender.flush()
+                sender.stop()
+            with anyio.move_on_after(_sdk.CLOSE_TIMEOUT):
+                for sender in self._senders.values():
+                    await sender.flush()
+                await channel.wait_closed()
         self._senders.clear()
         tasks.cancel_scope.cancel()
         # The exception of the block, if any, is none of the task group's: it would come out wrapped.
@@ -230,10 +235,15 @@ class RpcClient:
             bus, tasks = self._bus, self._tasks
             if bus is None or tasks is None:
                 raise _not_running()
-            sender = Sender(lambda: bus.get_queue_sender(queue), queue, limit=self._limit)
+            sender = Sender(lambda: bus.get_queue_sender(queue, **PROMPT), queue, limit=self._limit)
             self._senders[queue] = sender
             tasks.start_soon(sender.run, name=f"sender to {queue}")
         return sender
+
+    def _suspect_senders(self) -> None:
+        """The link of the replies broke; what broke it may have broken the others, which find out later."""
+        for sender in self._senders.values():
+            sender.suspect()
 
     def _running(self) -> tuple[ReplyChannel, anyio.abc.TaskGroup]:
         if self._channel is None or self._tasks is None:

@@ -13,7 +13,6 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime, timezone
 from secrets import token_hex
 from time import monotonic
 from types import TracebackType
@@ -29,14 +28,14 @@ from . import _sdk
 from ._cache import MemoryReplyStore, ReplyStore
 from ._decide import What
 from ._handlers import Registry
-from ._link import Link
-from ._locks import Lease, lock_duration
+from ._link import PROMPT, Link
 from ._receiver import Receiver
 from ._receiving import Delivery, Pause
 from ._replies import ReplyChannel
 from ._sender import Sender
 from ._serving import Job, Worker
 from ._sessions import ACCEPT_WAIT, SessionPump
+from ._settling import HeldLock, QueueSettling, SessionSettling
 from .context import CallInfo
 from .contract import Contract, Method, StreamMethod, UnaryMethod, spec_of
 from .errors import AccessDenied, BusError, ContractError, EntityNotFound, NotRunning, Unavailable
@@ -174,7 +173,7 @@ class RpcServer:
         self._receiver: Receiver | None = None
         self._receivers: set[Receiver] = set()
         self._pump: SessionPump | None = None
-        self._locks: dict[Job, _HeldLock] = {}
+        self._locks: dict[Job, HeldLock] = {}
         self._held = 0
         self._draining = False
         self._taking = asyncio.Event()
@@ -339,7 +338,7 @@ class RpcServer:
     async def _take(self) -> None:
         """Keep a receiver on the request queue until the server drains."""
         while not self._draining:
-            link = await self._open()
+            link = await self._open(self._request_link)
             if link is None:
                 return
             receiver = self._receiver = self._receiver_over(link)
@@ -351,13 +350,19 @@ class RpcServer:
             try:
                 await receiver.run()
             except BusError as error:
-                self._failure = error
+                self._failure = _sdk.remembered(error)
                 self._taking.clear()
                 _log.warning("lost the link to %r: %s", self.queue, error)
+                link.release()
+                if isinstance(error, _sdk.LinkLost):
+                    # What broke this link may have broken the others, which find out only when they send.
+                    for sender in self._senders.values():
+                        sender.suspect()
                 assert self._tasks is not None
-                self._tasks.start_soon(self._linger, receiver, link, name=f"settle over {self.queue}")
+                self._tasks.start_soon(self._linger, receiver, name=f"settle over {self.queue}")
             else:
                 self._receivers.discard(receiver)
+                self._changed.set()
                 link.release()
 
     def _receiver_over(self, link: Link[ServiceBusReceiver]) -> Receiver:
@@ -370,14 +375,26 @@ class RpcServer:
         )
         return receiver
 
-    async def _linger(self, receiver: Receiver, link: Link[ServiceBusReceiver]) -> None:
+    async def _linger(self, receiver: Receiver) -> None:
+        """Settle over new links what was received over one that broke, until nothing of it is left."""
         try:
-            await receiver.linger()
+            while await receiver.needs_link():
+                link = await self._open(self._settling_link)
+                if link is None:
+                    return
+                try:
+                    await receiver.linger(link.handler)
+                except BusError as error:
+                    _log.info("lost the link over which %r is settled: %s", self.queue, error)
+                finally:
+                    link.release()
         finally:
+            receiver.give_up()
             self._receivers.discard(receiver)
-            link.release()
 
-    async def _open(self) -> Link[ServiceBusReceiver] | None:
+    async def _open(
+        self, open_once: Callable[[], Awaitable[Link[ServiceBusReceiver]]]
+    ) -> Link[ServiceBusReceiver] | None:
         def give_up(state: RetryCallState) -> bool:
             return self._draining
 
@@ -389,14 +406,23 @@ class RpcServer:
             reraise=True,
         )
         try:
-            return cast("Link[ServiceBusReceiver]", await attempts(self._open_once))
+            return cast("Link[ServiceBusReceiver]", await attempts(open_once))
         except BusError:
             return None
 
-    async def _open_once(self) -> Link[ServiceBusReceiver]:
+    async def _settling_link(self) -> Link[ServiceBusReceiver]:
+        """A link that takes no requests: the SDK settles over it, by lock token, what came over another."""
         assert self._bus is not None
         assert self._tasks is not None
-        receiver = self._bus.get_queue_receiver(self.queue, prefetch_count=self._prefetch)
+        receiver = self._bus.get_queue_receiver(self.queue, prefetch_count=0, **PROMPT)
+        link = Link(receiver, f"the settling link of {self.queue!r}")
+        await link.open(self._tasks)
+        return link
+
+    async def _request_link(self) -> Link[ServiceBusReceiver]:
+        assert self._bus is not None
+        assert self._tasks is not None
+        receiver = self._bus.get_queue_receiver(self.queue, prefetch_count=self._prefetch, **PROMPT)
         link = Link(receiver, f"the receiver of {self.queue!r}")
         try:
             await link.open(self._tasks)
@@ -408,7 +434,7 @@ class RpcServer:
         except BusError as error:
             if type(self._failure) is not type(error):
                 _log.warning("cannot open %s, trying again: %s", link.what, error)
-            self._failure = error
+            self._failure = _sdk.remembered(error)
             raise
         return link
 
@@ -418,12 +444,12 @@ class RpcServer:
         self._tasks.start_soon(self._serve_one, receiver, message, name=f"serve {self.queue}")
 
     async def _serve_one(self, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
-        settling = _QueueSettling(receiver, message)
+        settling = QueueSettling(receiver, message, self._changed.set)
         taken: list[Job] = []
 
         def started(job: Job) -> None:
             taken.append(job)
-            self._locks[job] = _HeldLock(receiver, message)
+            self._locks[job] = HeldLock(receiver, message)
 
         try:
             await self._worker.serve(message, settling, started=started)
@@ -467,7 +493,7 @@ class RpcServer:
         try:
             await self._pump.run()
         except (EntityNotFound, AccessDenied, BusError) as error:
-            self._failure = error
+            self._failure = _sdk.remembered(error)
             self._taking.clear()
             _log.error("cannot serve %r: %s", self.queue, error)
 
@@ -475,7 +501,7 @@ class RpcServer:
         for delivery in deliveries:
             if self._draining:
                 return
-            await self._worker.serve(delivery.message, _SessionSettling(delivery))
+            await self._worker.serve(delivery.message, SessionSettling(delivery))
 
     # -- replies -----------------------------------------------------------------------------------------
 
@@ -485,7 +511,7 @@ class RpcServer:
             bus, tasks = self._bus, self._tasks
             if bus is None or tasks is None:
                 raise NotRunning("the server is not running")
-            sender = Sender(lambda: bus.get_queue_sender(queue), queue, limit=self._limit)
+            sender = Sender(lambda: bus.get_queue_sender(queue, **PROMPT), queue, limit=self._limit)
             self._senders[queue] = sender
             tasks.start_soon(sender.run, name=f"replies to {queue}")
         return sender
@@ -505,86 +531,12 @@ class RpcServer:
             if bus is None or tasks is None:
                 raise NotRunning("the server is not running")
             channel = self._controls[queue] = ReplyChannel(
-                lambda session: bus.get_queue_receiver(queue, session_id=session, prefetch_count=50),
+                lambda session: bus.get_queue_receiver(
+                    queue, session_id=session, prefetch_count=50, **PROMPT
+                ),
                 queue,
                 f"control-{self._instance}",
                 self._sender_to(queue),
             )
             tasks.start_soon(channel.run, name=f"control of {self.queue}")
         return channel
-
-
-class _QueueSettling:
-    """Settles through the receiver's task and does not wait for it: the next request may begin meanwhile."""
-
-    def __init__(self, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
-        self._receiver = receiver
-        self._message = message
-
-    async def complete(self) -> None:
-        self._receiver.complete(self._message).add_done_callback(self._settled)
-
-    async def abandon(self) -> None:
-        self._receiver.abandon(self._message).add_done_callback(self._settled)
-
-    async def dead_letter(self, reason: str, description: str) -> None:
-        self._receiver.dead_letter(self._message, reason, description).add_done_callback(self._settled)
-
-    def leave(self) -> None:
-        self._receiver.leave()
-
-    def _settled(self, future: asyncio.Future[None]) -> None:
-        error = future.exception() if not future.cancelled() else None
-        if error is not None:
-            # It comes again, and the store answers it.
-            _log.warning("message %s was not settled: %s", self._message.message_id, error)
-
-
-class _SessionSettling:
-    """Settles in line with what else happens to the session."""
-
-    def __init__(self, delivery: Delivery) -> None:
-        self._delivery = delivery
-
-    async def complete(self) -> None:
-        await self._delivery.complete()
-
-    async def abandon(self) -> None:
-        await self._delivery.abandon()
-
-    async def dead_letter(self, reason: str, description: str) -> None:
-        await self._delivery.dead_letter(reason, description)
-
-    def leave(self) -> None:
-        pass
-
-
-class _HeldLock:
-    """The lock of one request under which a handler runs."""
-
-    def __init__(self, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
-        self._receiver = receiver
-        self._message = message
-        now = datetime.now(timezone.utc)
-        until = message.locked_until_utc
-        self._lease = Lease(lock_duration(until or now, now, message.enqueued_time_utc), monotonic())
-        self._renewing: asyncio.Future[None] | None = None
-        self._started = 0.0
-
-    def look(self, now: float) -> str | None:
-        """Renew if it is time to; says why the lock is gone, if it is."""
-        if self._renewing is not None and self._renewing.done():
-            error = self._renewing.exception()
-            self._renewing = None
-            if isinstance(error, _sdk.LockLost):
-                return f"the lock was lost: {error}"
-            if error is not None:
-                self._lease.failed(now)
-            else:
-                self._lease.renewed(self._started)
-        if self._lease.lost(now):
-            return "the lock could not be renewed in time"
-        if self._renewing is None and now >= self._lease.renew_at:
-            self._started = now
-            self._renewing = self._receiver.renew(self._message)
-        return None

@@ -24,10 +24,10 @@ LAYERS = [
     {"_sdk"},
     {"_streams", "_handlers", "_locks"},
     {"_link", "_receiving", "_receiver"},
-    {"_sender", "_sessions", "_competing", "_consumer", "_handling"},
+    {"_sender", "_sessions", "_competing", "_consumer", "_handling", "_settling"},
     {"_replies"},
     {"_serving"},
-    {"client", "server", "events", "deadletters"},
+    {"client", "server", "events", "deadletters", "provisioning"},
 ]
 
 
