@@ -91,10 +91,10 @@ class Story:
         while have != total:
             page = (await self.http.get("/movies", params={"limit": 1, **filters})).json()
             have, patience = page["total"], 0 if page["total"] != have else patience + 1
-            if patience > 1000:
+            if patience > 150:  # half a minute without a film
                 raise RuntimeError(f"the read model stopped at {have} of {total} films")
             self.progress.update(bar, completed=have)
-            await anyio.sleep(0.02)
+            await anyio.sleep(0.2)
 
     async def tell(self, films: list[NewMovie]) -> None:
         """Import, query, change, delete, and what goes wrong on purpose."""
