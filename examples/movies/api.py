@@ -15,7 +15,6 @@ from typing import Annotated, Literal
 import uvicorn
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from sqlalchemy import extract, func, or_, select
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.middleware.base import RequestResponseEndpoint
 
 from sbrpc import RpcClient, connect
@@ -103,9 +102,9 @@ async def list_movies(
             found = found.where(column == value)
     order = getattr(MovieView, sort)
     page = found.order_by(order.desc() if descending else order, MovieView.id).offset(offset).limit(limit)
-    async with AsyncSession(request.app.state.read_model) as session:
-        total = await session.scalar(select(func.count()).select_from(found.subquery()))
-        return MoviePage(movies=[film(row) for row in await session.scalars(page)], total=total or 0)
+    async with request.app.state.read_model.connect() as database:
+        total = await database.scalar(select(func.count()).select_from(found.subquery()))
+        return MoviePage(movies=[film(row) for row in await database.execute(page)], total=total or 0)
 
 
 @app.get("/health/live")
@@ -119,8 +118,8 @@ async def ready(request: Request) -> dict[str, str]:
     """Calls can leave, replies can arrive and the read model can be read: send traffic here."""
     if not request.app.state.client.is_ready:
         raise Unavailable("Service Bus cannot be reached")
-    async with AsyncSession(request.app.state.read_model) as session:
-        await session.scalar(select(MovieView.id).limit(1))
+    async with request.app.state.read_model.connect() as database:
+        await database.execute(select(MovieView.id).limit(1))
     return {"status": "ready"}
 
 

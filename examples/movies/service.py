@@ -6,11 +6,11 @@ It knows no HTTP and no read model. Run as many as you like: they share the queu
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import JSON, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sbrpc import CallInfo, EventBus, RpcServer, connect
@@ -39,87 +39,88 @@ class Change(Base):
     movie: Mapped[dict[str, Any]]
 
 
-async def create(session: AsyncSession, new: NewMovie) -> MovieEvent:
-    row = await session.scalar(insert(MovieRow).values(**new.model_dump(), version=1).returning(MovieRow))
-    return contract.MovieCreated(movie=film(row))
+async def create(database: AsyncConnection, new: NewMovie) -> MovieEvent:
+    row = await database.execute(insert(MovieRow).values(**new.model_dump(), version=1).returning(MovieRow))
+    return contract.MovieCreated(movie=film(row.one()))
 
 
-async def change(session: AsyncSession, movie: Movie) -> MovieEvent:
+async def change(database: AsyncConnection, movie: Movie) -> MovieEvent:
     values = movie.model_dump(exclude={"id"}) | {"version": movie.version + 1}
     mine = (MovieRow.id == movie.id, MovieRow.version == movie.version)
-    row = await session.scalar(update(MovieRow).where(*mine).values(values).returning(MovieRow))
-    if row is None:
-        current = await find(session, movie.id)
-        raise Aborted(
-            f"movie {movie.id} is at version {current.version}, the change was made from {movie.version}",
-            details=[{"current_version": current.version}],
-        )
-    return contract.MovieUpdated(movie=film(row))
+    row = await database.execute(update(MovieRow).where(*mine).values(values).returning(MovieRow))
+    if changed := row.one_or_none():
+        return contract.MovieUpdated(movie=film(changed))
+    current = await find(database, movie.id)
+    raise Aborted(
+        f"movie {movie.id} is at version {current.version}, the change was made from {movie.version}",
+        details=[{"current_version": current.version}],
+    )
 
 
-async def remove(session: AsyncSession, which: MovieRef) -> MovieEvent:
-    row = await session.scalar(delete(MovieRow).where(MovieRow.id == which.id).returning(MovieRow))
-    if row is None:
-        raise NotFound(f"there is no movie {which.id}")
-    gone = film(row)
+async def remove(database: AsyncConnection, which: MovieRef) -> MovieEvent:
+    row = await database.execute(delete(MovieRow).where(MovieRow.id == which.id).returning(MovieRow))
+    gone = film(row.one_or_none() or missing(which.id))
     return contract.MovieDeleted(movie=gone.model_copy(update={"version": gone.version + 1}))
 
 
-async def find(session: AsyncSession, id: int) -> Movie:
-    row = await session.get(MovieRow, id)
-    if row is None:
-        raise NotFound(f"there is no movie {id}")
-    return film(row)
+async def find(database: AsyncConnection, id: int) -> Movie:
+    row = await database.execute(select(MovieRow).where(MovieRow.id == id))
+    return film(row.one_or_none() or missing(id))
 
 
-async def serve(database: str = SERVICE_URL) -> None:
+def missing(id: int) -> NoReturn:
+    raise NotFound(f"there is no movie {id}")
+
+
+async def serve(url: str = SERVICE_URL) -> None:
     """Answer calls until SIGTERM or SIGINT; what runs by then is finished first."""
-    async with connect() as connection, opened(database, Base.metadata) as engine:
-        sessions = async_sessionmaker(engine, expire_on_commit=False)
+    async with connect() as connection, opened(url, Base.metadata) as engine:
         bus = EventBus(connection, topic=contract.TOPIC, source="/movies")
         server = RpcServer(connection, Movies)
 
-        async def once(info: CallInfo, work: Callable[[AsyncSession], Awaitable[MovieEvent]]) -> Movie:
+        async def once(info: CallInfo, work: Callable[[AsyncConnection], Awaitable[MovieEvent]]) -> Movie:
             """Do the work and announce it. A call may come twice, after a crash; it works once."""
-            async with sessions() as session:
+            async with engine.connect() as database:
                 try:
-                    event = await work(session)
-                    movie = event.movie.model_dump(mode="json")
-                    session.add(Change(call_id=info.call_id, event=type(event).__name__, movie=movie))
-                    await session.commit()
+                    event = await work(database)
+                    done = {"event": type(event).__name__, "movie": event.movie.model_dump(mode="json")}
+                    await database.execute(insert(Change).values(call_id=info.call_id, **done))
+                    await database.commit()
                 except (RpcError, IntegrityError):
-                    await session.rollback()
-                    if (done := await session.get(Change, info.call_id)) is None:
+                    await database.rollback()
+                    same = await database.execute(select(Change).where(Change.call_id == info.call_id))
+                    if (earlier := same.one_or_none()) is None:
                         raise
-                    event = getattr(contract, done.event)(movie=done.movie)
+                    event = getattr(contract, earlier.event)(movie=earlier.movie)
             # After the commit, and again for a call that comes again: whoever listens ignores repeats.
             await bus.publish(event, key=event.lane)
             return event.movie
 
         @server.method(Movies.get_movie)
         async def get_movie(request: MovieRef) -> Movie:
-            async with sessions() as session:
-                return await find(session, request.id)
+            async with engine.connect() as database:
+                return await find(database, request.id)
 
         @server.method(Movies.list_movies)
         async def list_movies(request: ListMovies) -> MoviePage:
-            async with sessions() as session:
-                total = await session.scalar(select(func.count()).select_from(MovieRow))
-                after = select(MovieRow).where(MovieRow.id > request.after)
-                rows = await session.scalars(after.order_by(MovieRow.id).limit(request.limit))
-                return MoviePage(movies=[film(row) for row in rows], total=total or 0)
+            page = (
+                select(MovieRow).where(MovieRow.id > request.after).order_by(MovieRow.id).limit(request.limit)
+            )
+            async with engine.connect() as database:
+                total = await database.scalar(select(func.count()).select_from(MovieRow))
+                return MoviePage(movies=[film(row) for row in await database.execute(page)], total=total or 0)
 
         @server.method(Movies.create_movie)
         async def create_movie(request: NewMovie, info: CallInfo) -> Movie:
-            return await once(info, lambda session: create(session, request))
+            return await once(info, lambda database: create(database, request))
 
         @server.method(Movies.update_movie)
         async def update_movie(request: Movie, info: CallInfo) -> Movie:
-            return await once(info, lambda session: change(session, request))
+            return await once(info, lambda database: change(database, request))
 
         @server.method(Movies.delete_movie)
         async def delete_movie(request: MovieRef, info: CallInfo) -> None:
-            await once(info, lambda session: remove(session, request))
+            await once(info, lambda database: remove(database, request))
 
         async with bus:
             print("The movies service answers calls.", flush=True)
