@@ -77,7 +77,7 @@ OptionalText = Annotated["str | None", BeforeValidator(_unset)]
 
 class _Part(BaseModel):
     # Unknown keys are collected for a warning.
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
 
 
 class _SqlExpression(_Part):
