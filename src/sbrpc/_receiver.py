@@ -52,6 +52,9 @@ _LOOK = 0.005
 # A broker that does not confirm a settlement or a renewal within this time has gone away.
 _OPERATION_TIMEOUT = 10.0
 
+# How long operations may take to find out that their link is gone.
+_LAST_CHANCE = 0.2
+
 # How many links an operation is tried over, if it outlives them.
 _MOST_ATTEMPTS = 4
 
@@ -180,6 +183,7 @@ class Receiver:
                         await self._loop(tasks)
                 except BusError as error:  # carried out of the task group, which would wrap it
                     self._broken = self._broken or _sdk.remembered(error)
+                    await self._until_nothing_is_under_way(_LAST_CHANCE)
                 tasks.cancel_scope.cancel()
         except BaseException:
             self._outlives_link = False
@@ -191,6 +195,14 @@ class Receiver:
                 self._fail_operations()
         if broken is not None:
             raise broken
+
+    async def _until_nothing_is_under_way(self, patience: float) -> None:
+        # Over a broken link what is under way fails by itself. Cancelled instead, the SDK leaves tasks behind
+        # that complain about it.
+        with anyio.move_on_after(patience):
+            while self._under_way:
+                self._wake.clear()
+                await self._wake.wait()
 
     async def needs_link(self) -> bool:
         """After the link broke: wait until another is needed; False when nothing is left to be settled."""
