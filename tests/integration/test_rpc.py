@@ -145,6 +145,35 @@ async def test_the_path_of_replies_is_proven(world: World) -> None:
     assert abs(replies.clock_skew) < 5
 
 
+async def test_a_thousand_calls_over_two_clients_and_two_servers(world: World) -> None:
+    """64 at a time: every caller gets its own answer, and every server does some of the work."""
+    string = world.emulator.connection_string
+    benches = [Bench(), Bench()]
+    answered: list[int] = []
+    async with AsyncExitStack() as stack:
+        for bench in benches:
+            server = make_server(string, bench, queue="other", concurrency=8)
+            await stack.enter_async_context(server)
+            await server.ready(10)
+        clients = [await stack.enter_async_context(make_client(string)) for _ in range(2)]
+        labs = [client.of(Lab, queue="other") for client in clients]
+        limit = anyio.CapacityLimiter(64)
+
+        async def call(number: int) -> None:
+            async with limit:
+                reply = await labs[number % 2].echo_again(Item(id=number))
+                assert reply.id == number
+                answered.append(number)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(1000):
+                tasks.start_soon(call, number)
+        assert [client.pending for client in clients] == [0, 0]
+    assert sorted(answered) == list(range(1000))
+    assert all(len(bench.seen) > 100 for bench in benches)
+    assert len(benches[0].seen) + len(benches[1].seen) == 1000
+
+
 # -- errors ----------------------------------------------------------------------------------------------
 
 
