@@ -159,12 +159,39 @@ class MessagePump:
             self._hold_more(1)
             self._tasks.start_soon(self._handle_one, receiver, message)
 
-        receiver = Receiver(sdk_receiver, self._what, on_message=start, has_room=self._has_room)
+        receiver = Receiver(
+            sdk_receiver, self._what, on_message=start, has_room=self._has_room, outlives_link=True
+        )
         self._receivers.append(receiver)
         try:
             await receiver.run()
+        except BusError:
+            assert self._tasks is not None
+            self._tasks.start_soon(self._linger, receiver, name=f"settle over {self._what}")
+            raise
         finally:
             self._receivers.remove(receiver)
+
+    async def _linger(self, receiver: Receiver) -> None:
+        """Settle over new links what came over one that broke, until nothing of it is left."""
+        try:
+            with self._giving_up.interrupts():
+                while await receiver.needs_link():
+                    await self._linger_once(receiver)
+        finally:
+            receiver.give_up()
+
+    async def _linger_once(self, receiver: Receiver) -> None:
+        assert self._tasks is not None
+        link = Link(self._connect(), self._what)
+        try:
+            await link.open(self._tasks)
+            await receiver.linger(link.handler)
+        except BusError as error:
+            _log.info("the link over which %s is settled failed: %s", self._what, error)
+            await self._giving_up.sleep(0.3)
+        finally:
+            link.release()
 
     async def _receive_batches(self, receiver: ServiceBusReceiver, size: int) -> None:
         settler = Direct(receiver, self._what)
@@ -214,9 +241,12 @@ class MessagePump:
             finally:
                 self._run_more(1)
 
+        delivery = Delivery(message, receiver)
         try:
-            await self._run([Delivery(message, receiver)], renew, pause)
+            await self._run([delivery], renew, pause)
         finally:
+            if not delivery.tried:
+                receiver.leave()
             self._hold_more(-1)
 
     async def _run(
@@ -245,4 +275,5 @@ class MessagePump:
     async def _give_back(self, deliveries: Sequence[Delivery]) -> None:
         with anyio.move_on_after(_GIVE_BACK):
             for delivery in deliveries:
-                await delivery.abandon()
+                if not delivery.tried:
+                    await delivery.abandon()

@@ -76,28 +76,33 @@ class Delivery:
     `LockLost` when that is because it is no longer ours.
     """
 
-    __slots__ = ("message", "settled", "_settler")
+    __slots__ = ("message", "settled", "tried", "_settler")
 
     def __init__(self, message: ServiceBusReceivedMessage, settler: Settler) -> None:
         self.message = message
         self.settled = False
+        self.tried = False
+        """Whether it was attempted; what has failed once is not ours any more."""
         self._settler = settler
 
     async def complete(self) -> None:
         """Done; Service Bus deletes the message."""
         if not self.settled:
+            self.tried = True
             await self._settler.complete(self.message)
             self.settled = True
 
     async def abandon(self) -> None:
         """Give the message back; its delivery count grows."""
         if not self.settled:
+            self.tried = True
             await self._settler.abandon(self.message)
             self.settled = True
 
     async def dead_letter(self, reason: str, description: str) -> None:
         """Move the message to the dead letters."""
         if not self.settled:
+            self.tried = True
             await self._settler.dead_letter(self.message, reason, description)
             self.settled = True
 

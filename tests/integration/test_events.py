@@ -475,6 +475,31 @@ async def test_handlers_survive_a_cut_connection(
         await true(lambda: {1, 2, 3} <= set(seen.events))
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("collected")
+async def test_event_is_settled_over_another_link(
+    new_bus: Callable[..., EventBus], emulator: Emulator
+) -> None:
+    """Where the connection breaks while a handler runs, its event is settled over the next one, and done."""
+    bus, seen, go = new_bus(), Seen(), anyio.Event()
+
+    @bus.on(Created, subscription="parallel")
+    async def handle(event: Created) -> None:
+        seen.add(event)
+        await go.wait()
+
+    async with bus:
+        await bus.publish(Created(movie="7"))
+        await seen.until(1)
+        await emulator.restart()
+        await anyio.sleep(0.3)  # until the receiver has noticed; finishing sooner would be the easier case
+        go.set()
+        await counted(bus, "handled", 1)
+    assert len(seen.events) == 1
+    assert left(emulator, "parallel") == 0
+
+
 # -- batches -------------------------------------------------------------------------------------------
 
 
