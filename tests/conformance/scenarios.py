@@ -43,6 +43,8 @@ class Scenario:
     """Time has to pass that nobody wants to wait for, so only a namespace with a virtual clock will do."""
     emulator_only: str | None = None
     """Why a real namespace cannot show it."""
+    differs: str | None = None
+    """What the emulator is known to do otherwise; the scenario is expected to fail there, and only there."""
     premium: bool = False
     """A real namespace needs the Premium tier for it."""
     unsupported: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -57,7 +59,7 @@ def _topic(name: str, *subscriptions: Subscription, **options: Any) -> Topic:
     return Topic(PREFIX + name, subscriptions, **options)
 
 
-_KINDS = ("clock", "emulator_only", "premium", "unsupported")
+_KINDS = ("clock", "differs", "emulator_only", "premium", "unsupported")
 
 
 def _on_queue(name: str, says: str, **options: Any) -> Scenario:
@@ -231,7 +233,11 @@ _DEFERRING = (
     _on_queue("deferred-deleted", "A deferred message received in receive-and-delete mode is gone."),
     _on_queue("deferred-renewed", "The lock of a deferred message that was received can be renewed."),
     _on_queue("deferred-lock-expiry", "A deferred message whose lock expired is deferred still.", clock=True),
-    _on_queue("lock-token-in-message", "A locked message says what its lock token is."),
+    _on_queue(
+        "lock-token-in-message",
+        "A locked message says what its lock token is.",
+        differs="the emulator leaves out x-opt-lock-token, so azure-servicebus 7.14 cannot settle what it deferred",
+    ),
     _on_queue("deferred-unknown", "Asking for a number that is not deferred says that no message was found."),
 )
 

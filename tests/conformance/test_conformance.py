@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import Outcome
 from .drivers import SCENARIO_SECONDS, Driver
-from .namespaces import Place
+from .namespaces import EmulatorHost, Place
 from .scenarios import DRIVERS, SCENARIOS, Scenario
 
 # What the SDKs leave open when a namespace misbehaves is theirs, and would be reported of other tests.
@@ -35,12 +35,16 @@ def test_driver_has_every_scenario(driver_name: str, driver: Callable[[str], Dri
         for scenario in SCENARIOS
     ],
 )
-def test_scenario(driver_name: str, scenario: Scenario, place: Place, outcome: Outcome) -> None:
+def test_scenario(
+    driver_name: str, scenario: Scenario, place: Place, outcome: Outcome, request: pytest.FixtureRequest
+) -> None:
     """What the scenario says holds with this driver."""
     if driver_name in scenario.unsupported:
         pytest.skip(scenario.unsupported[driver_name])
     refusal = place.refusal(scenario)
     if refusal is not None:
         pytest.skip(refusal)
+    if scenario.differs is not None and isinstance(place, EmulatorHost):
+        request.applymarker(pytest.mark.xfail(reason=scenario.differs))
     # The last of a driver's scenarios may have waited for most of the others.
     outcome(driver_name, scenario).result(timeout=SCENARIO_SECONDS * 3)
