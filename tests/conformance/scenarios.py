@@ -236,7 +236,7 @@ _DEFERRING = (
     _on_queue(
         "lock-token-in-message",
         "A locked message says what its lock token is.",
-        differs="the emulator leaves out x-opt-lock-token, so azure-servicebus 7.14 cannot settle what it deferred",
+        differs="x-opt-lock-token is left out, and azure-servicebus 7.14 cannot settle what it deferred",
     ),
     _on_queue("deferred-unknown", "Asking for a number that is not deferred says that no message was found."),
 )
