@@ -217,6 +217,17 @@ async def test_failed_publish_keeps_the_events(
         assert await OutboxRelay(engine, outbox, bus).relay_once() == 1
 
 
+async def test_plain_connections_will_do(engine: AsyncEngine) -> None:
+    """Whoever works without the ORM hands in a connection instead of a session."""
+    async with engine.begin() as connection:
+        await outbox.add(connection, Changed(movie="7", version=1))
+        assert await outbox.waiting(connection) == 1
+        assert await inbox.first(connection, info(), consumer="a")
+        assert not await inbox.first(connection, info(), consumer="a")
+        assert await positions.advance(connection, "p", "7", 2)
+        assert not await positions.advance(connection, "p", "7", 2)
+
+
 # -- inbox ---------------------------------------------------------------------------------------------
 
 

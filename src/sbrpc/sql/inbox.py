@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import Column, Float, MetaData, String, Table, delete
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from sbrpc.event import EventInfo
 
@@ -34,7 +34,7 @@ class Inbox:
             Column("handled_at", Float, nullable=False, index=True),
         )
 
-    async def first(self, session: AsyncSession, info: EventInfo, *, consumer: str) -> bool:
+    async def first(self, session: AsyncSession | AsyncConnection, info: EventInfo, *, consumer: str) -> bool:
         """Whether this is the first time that `consumer` handles the event.
 
         Of two transactions with the same event, the second one waits until the first has ended.
@@ -47,7 +47,7 @@ class Inbox:
         )
         return (await session.execute(statement)).first() is not None
 
-    async def forget(self, session: AsyncSession, *, older_than: float) -> int:
+    async def forget(self, session: AsyncSession | AsyncConnection, *, older_than: float) -> int:
         """Forget events handled more than so many seconds ago; returns how many.
 
         Longer than an event can take to come again: its time to live, and how long dead letters are kept.

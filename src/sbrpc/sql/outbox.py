@@ -36,7 +36,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import event as sqlalchemy_events
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from sbrpc.errors import SbrpcError
 from sbrpc.event import AttributeValue, CloudEvent, Event, EventInfo, current_event, envelope
@@ -84,7 +84,7 @@ class Outbox:
 
     async def add(
         self,
-        session: AsyncSession,
+        session: AsyncSession | AsyncConnection,
         event: Event,
         *,
         key: str | None = None,
@@ -93,7 +93,7 @@ class Outbox:
         cause: EventInfo | None = None,
         extensions: Mapping[str, AttributeValue] | None = None,
     ) -> str:
-        """Have the event published once the session's transaction has committed; returns its id.
+        """Have the event published once the transaction commits; returns its id.
 
         Raises like `EventBus.publish` where the event cannot be published as it is.
         """
@@ -120,7 +120,7 @@ class Outbox:
                 data=wire.data,
             )
         )
-        if self._added:
+        if self._added and isinstance(session, AsyncSession):
             sqlalchemy_events.listen(session.sync_session, "after_commit", self._tell, once=True)
         return wire.id
 
@@ -128,7 +128,7 @@ class Outbox:
         for wake in tuple(self._added):
             wake()
 
-    async def waiting(self, session: AsyncSession) -> int:
+    async def waiting(self, session: AsyncSession | AsyncConnection) -> int:
         """How many events are to be published, for health pages and metrics."""
         return int(await session.scalar(select(func.count()).select_from(self.table)) or 0)
 
@@ -140,7 +140,7 @@ class OutboxRelay:
             tasks.start_soon(OutboxRelay(engine, outbox, bus).run)
 
     Args:
-        interval: seconds between looks at the table; commits of this process are noticed at once.
+        interval: seconds between looks at the table; commits of this process' sessions are noticed at once.
         batch: how many events are claimed at a time.
         lease: seconds after which another relay takes over what this one has claimed; publishing is given up
             after half of it.

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, delete
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 
 from sbrpc.event import Event, EventInfo
 
@@ -31,7 +31,9 @@ class Positions:
             Column("position", BigInteger, nullable=False),
         )
 
-    async def advance(self, session: AsyncSession, projection: str, key: str, position: int) -> bool:
+    async def advance(
+        self, session: AsyncSession | AsyncConnection, projection: str, key: str, position: int
+    ) -> bool:
         """Move a key forward; false, and nothing changed, when it is that far already.
 
         Of two transactions with the same key, the second one waits until the first has ended.
