@@ -317,9 +317,13 @@ class RpcServer:
             await self._until(lambda: all(receiver.outstanding <= 0 for receiver in self._receivers))
         for receiver in self._receivers:
             receiver.stop()
+        for channel in self._controls.values():
+            channel.close(Unavailable("the server is shutting down"))
         for sender in self._senders.values():
             sender.stop()
         with anyio.move_on_after(_sdk.CLOSE_TIMEOUT):
+            for channel in self._controls.values():
+                await channel.wait_closed()
             # Closing gives prefetched requests back, which are otherwise locked until their locks run out.
             await self._until(lambda: not self._receivers and (self._pump is None or not self._pump.active))
 
