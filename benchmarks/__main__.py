@@ -37,7 +37,9 @@ def main() -> int:
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     output = arguments.output or (ROOT / "build" / "benchmarks" if arguments.quick else ROOT / "docs")
 
+    # Both end the run in order; a shell may have told us to ignore the second.
     signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(_LIMIT[arguments.quick])
     began = time.monotonic()

@@ -6,7 +6,6 @@ Owns starting, stopping and the reading of `/proc`. Knows nothing of what the pr
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import selectors
 import signal
@@ -23,7 +22,6 @@ __all__ = ["ROOT", "Child", "NotReady", "Stage", "child_environment", "cpus", "f
 
 ROOT = Path(__file__).resolve().parent.parent
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PR_SET_PDEATHSIG = 1
 
 
 class NotReady(RuntimeError):
@@ -54,10 +52,26 @@ def module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", f"benchmarks.{name}", *arguments]
 
 
-def _die_with_parent() -> None:
-    # Whatever happens to the benchmark, a kill included, nothing it started stays behind.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+class _Guard:
+    """The process that outlives this one for as long as it takes to end what it leaves behind."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def tell(self, sign: str, group: int) -> None:
+        """`+` for a process group that has begun, `-` for one that has ended."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                module("guard"), stdin=subprocess.PIPE, cwd=ROOT, start_new_session=True
+            )
+        assert self._process.stdin is not None
+        # Should somebody have killed it, the benchmark can still do without.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(f"{sign}{group}\n".encode())
+            self._process.stdin.flush()
+
+
+_guard = _Guard()
 
 
 class Child:
@@ -82,8 +96,8 @@ class Child:
             cwd=cwd,
             env={**child_environment(), **(env or {})},
             start_new_session=True,
-            preexec_fn=_die_with_parent,
         )
+        _guard.tell("+", self.pid)
         if cpu is not None:
             os.sched_setaffinity(self.pid, {cpu})
         self._pending = b""
@@ -179,6 +193,7 @@ class Child:
                     self.process.wait(patience)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        _guard.tell("-", self.pid)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
