@@ -89,6 +89,7 @@ class RawConnection:
         )
         _, body = self._wait_for(0x12)
         if b"\x00\x53\x28" not in body and b"\x00\x53\x29" not in body:
+            self.close()
             raise ConnectionError(f"attaching to {address!r} was refused")
 
     def close(self) -> None:
@@ -114,6 +115,7 @@ class RawConnection:
             if len(body) > 3 and body[2] == code:
                 return code, body
             if len(body) > 3 and body[2] in (0x16, 0x17, 0x18):
+                self.close()
                 raise ConnectionError(f"the emulator refused: {body!r}")
 
     def read(self) -> bytes:
