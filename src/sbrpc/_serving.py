@@ -83,6 +83,8 @@ class Job:
 
     request: Request
     deadline: Deadline
+    stale: bool = False
+    """Its lock ran out while it waited here, so it is delivered again, here or elsewhere."""
     cancellation: Cancellation = field(default_factory=Cancellation)
     scope: anyio.CancelScope | None = None
     stopped: What | None = None
@@ -158,12 +160,14 @@ class Worker:
     def _job(self, request: Request) -> Job:
         now = monotonic()
         age = 0.0
+        stale = False
         if request.enqueued_at is not None:
             age = self._ages.age(request.enqueued_at, request.locked_until, now)
+            if request.locked_until is not None:
+                stale = age >= (request.locked_until - request.enqueued_at).total_seconds() > 0
         timeout = request.timeout if request.timeout is not None else request.time_to_live
-        if timeout is None:
-            return Job(request, Deadline.never())
-        return Job(request, Deadline.after(timeout - age, now=now))
+        until = Deadline.never() if timeout is None else Deadline.after(timeout - age, now=now)
+        return Job(request, until, stale=stale)
 
     # -- what becomes of it ------------------------------------------------------------------------------
 
@@ -171,6 +175,8 @@ class Worker:
         request = job.request
         if request.reply_to is not None and not self._may_reply_to(request.reply_to):
             return Outcome(What.FORBIDDEN, note=request.reply_to)
+        if job.stale:
+            return Outcome(What.LOCK_GONE)
         await self._settle_twins(job)
         if self._store is not None and request.reply_to is not None and request.call_id:
             cached = await self._store.get(job.key)

@@ -63,7 +63,6 @@ async def running() -> AsyncIterator[World]:
         client.of(Lab)
         yield World(emulator, bench, server, client)
     del server, client
-    await anyio.sleep(0)
     gc.collect()
 
 
@@ -234,6 +233,25 @@ async def test_long_handlers_keep_their_locks(world: World) -> None:
         await server.ready(10)
         assert await world.client.of(Lab, queue="long").wait(Wait(seconds=3.5, tag="x")) == "x"
     assert bench.seen == ["started x", "ended x"]
+
+
+async def test_requests_whose_locks_ran_out_in_the_queue_here_are_left_alone(world: World) -> None:
+    """Behind a slow handler the locks of those that wait end; they come again, and each runs once."""
+    bench = Bench()
+    world.emulator.broker.create([Queue("waiting", lock_duration=1)], world.emulator.clock.now())
+    string = world.emulator.connection_string
+    async with make_server(string, bench, queue="waiting", concurrency=1, prefetch=4, store=None) as server:
+        await server.ready(10)
+        lab = world.client.of(Lab, queue="waiting")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lab.wait, Wait(seconds=2, tag="slow"))
+            await bench.until(lambda: "slow" in bench.running)
+            for number in range(3):
+                tasks.start_soon(lab.wait, Wait(seconds=0.01, tag=f"quick {number}"))
+        await bench.until(lambda: world.emulator.broker.runtime("waiting").active == 0)
+    assert sorted(bench.seen) == sorted(
+        f"{verb} {tag}" for verb in ("started", "ended") for tag in ("slow", "quick 0", "quick 1", "quick 2")
+    )
 
 
 async def test_a_redelivered_request_is_answered_from_the_store(world: World) -> None:
