@@ -7,7 +7,7 @@ BENCH_VENV ?= .venv-bench
 BENCH_BIN := $(BENCH_VENV)/bin
 BENCH_STAMP := $(BENCH_VENV)/.installed
 
-.PHONY: demo test check format bench bench-emulator clean
+.PHONY: demo test check format guarantees bench bench-emulator clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("sbrpc needs Python 3.10 or newer; this is " + sys.version.split()[0] + ". Use: make PYTHON=python3.12 ...") if sys.version_info < (3, 10) else None'
@@ -21,6 +21,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# Every promise under every fault, the long form; writes the table of docs/guarantees.md.
+guarantees: $(STAMP)
+	SBRPC_TEST_LONG=1 SBRPC_WRITE_GUARANTEES=1 $(BIN)/python -m pytest tests/faults -s
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
