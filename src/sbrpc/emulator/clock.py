@@ -31,7 +31,11 @@ class VirtualClock:
         return self._base + time.monotonic() + self._ahead
 
     def advance(self, seconds: float) -> None:
-        """Push the clock ahead by `seconds`; time never goes back."""
+        """Push the clock ahead by `seconds`; time never goes back, except by `rewind`."""
         if not seconds >= 0:
             raise ValueError(f"the clock can only be advanced, not moved by {seconds!r} seconds")
         self._ahead += seconds
+
+    def rewind(self) -> None:
+        """Show real time again: for a broker that was emptied, where no time that passed is remembered."""
+        self._ahead = 0.0

@@ -134,13 +134,17 @@ class Emulator:
         self._changed()
 
     def wipe(self) -> None:
-        """Throw away every message in whatever state, session states and faults; what tests leave behind.
+        """Throw away every message in whatever state, session states and faults, and show real time again.
 
-        Entities, connections and links stay, and so does the time.
+        That is what a test leaves behind. Entities, connections and links stay, with the locks they hold.
         """
         self.faults.clear()
         self.broker.wipe(self.clock.now())
         self._changed()
+        if self.clock.ahead:
+            self.clock.rewind()
+            self.gateway.time_went_back(self.clock.now())
+            self.front.wake()
 
     def _first_key(self) -> tuple[str, str]:
         key = self.access.keys[0] if self.access.enforced else None

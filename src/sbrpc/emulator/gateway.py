@@ -326,6 +326,12 @@ class Gateway:
             self.meddler.handle_timer(now)
         self.after_broker(now)
 
+    def time_went_back(self, now: float) -> None:
+        """Begin anew with what is due when."""
+        for peer in self.peers:
+            peer.amqp.time_went_back()
+        self._heartbeat_at = now
+
     def _beat(self, now: float) -> None:
         """Send the heartbeats that are due, and find out when the next one is."""
         self._heartbeat_at = None

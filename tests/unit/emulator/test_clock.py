@@ -18,3 +18,11 @@ def test_the_clock_only_goes_ahead() -> None:
         clock.advance(-1)
     with pytest.raises(ValueError, match="only be advanced"):
         clock.advance(float("nan"))
+
+
+def test_the_clock_can_show_real_time_again() -> None:
+    """For a broker that starts over."""
+    clock = VirtualClock()
+    clock.advance(300)
+    clock.rewind()
+    assert clock.ahead == 0

@@ -192,6 +192,10 @@ class Connection(Peer):
             self._heartbeat_at = now + self._heartbeat_interval
             self.out.append(EMPTY_FRAME)
 
+    def time_went_back(self) -> None:
+        """What `now` was compared with before means nothing any more."""
+        self._heartbeat_at = 0.0
+
     # -- the end --------------------------------------------------------------------------------------------
 
     def close(self, condition: str | None = None, description: str = "") -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sbrpc.emulator.broker import Broker, Deliver
-from sbrpc.topology import Queue
+from sbrpc.emulator.broker import Broker, DeadLetter, Deliver
+from sbrpc.topology import Queue, Subscription, Topic
 
 from .bench import Bench, message
 
@@ -78,3 +78,40 @@ def test_tokens_are_unique_by_default() -> None:
     broker.set_credit(consumer, 100, 0.0)
     tokens = {effect.lock_token for effect in broker.take_effects() if isinstance(effect, Deliver)}
     assert len(tokens) == 100
+
+
+def test_everything_can_be_thrown_away() -> None:
+    """Messages in any state, session states and known ids; consumers stay and get what is new."""
+    bench = Bench(
+        Queue("q", duplicate_detection_window=60.0),
+        Queue("s", requires_session=True),
+        Topic("t", (Subscription("a"),)),
+    )
+    consumer = bench.open("q", credit=2)
+    bench.send("q", message_id="1")
+    [delivery] = bench.delivered()
+    bench.settle("q", delivery, DeadLetter("bad"))
+    for number in range(2, 5):
+        bench.send("q", message_id=str(number))
+    bench.schedule("q", 10.0)
+    bench.schedule("t", 10.0)
+    bench.send("t")
+    holder = bench.open("s", "one", credit=1)
+    bench.send("s", session_id="one")
+    bench.send("s", session_id="two")
+    bench.broker.set_state("s", "one", b"state", bench.now)
+    bench.broker.take_effects()
+
+    bench.broker.wipe(bench.now)
+
+    for address in ("q", "s", "t/Subscriptions/a"):
+        assert bench.peek(address) == bench.dead(address) == []
+    assert bench.broker.get_state("s", "one", bench.now) is None
+    assert bench.broker.runtime("t").scheduled == 0
+    bench.advance(20.0)
+    assert bench.delivered() == []
+    bench.credit(consumer, 1)
+    bench.credit(holder, 1)
+    bench.send("q", message_id="1")
+    bench.send("s", session_id="one")
+    assert [delivery.consumer for delivery in bench.delivered()] == [consumer, holder]
