@@ -84,9 +84,15 @@ class Bench:
         if self._owner is not None:
             raise NotRunning("this bench is open already")
         self._loop = asyncio.get_running_loop()
+        self._leaving.clear()
         opened: asyncio.Future[None] = self._loop.create_future()
         self._owner = self._loop.create_task(self._own(opened), name="sbrpc bench")
-        await opened
+        try:
+            await opened
+        except BaseException:
+            self._leaving.set()
+            self._owner = None
+            raise
         return self
 
     async def __aexit__(
@@ -98,7 +104,8 @@ class Bench:
         """Close everything; takes a second or two, as the SDK does."""
         assert self._owner is not None
         self._leaving.set()
-        await self._owner
+        owner, self._owner = self._owner, None
+        await owner
 
     async def _own(self, opened: asyncio.Future[None]) -> None:
         try:
@@ -136,8 +143,8 @@ class Bench:
             raise NotRunning("the bench is not open; use it inside `async with Bench() as bench`")
         if asyncio.get_running_loop() is not self._loop:
             raise NotRunning(
-                "this bench was opened in another event loop. Links cannot change it, so tests that share a "
-                "bench have to run in one loop (docs/how-to/test-a-handler.md says how)"
+                "this bench was opened in another event loop, which its links cannot change. Run the tests "
+                "that share it in one loop; with pytest-asyncio: asyncio_default_test_loop_scope = session"
             )
         return self._connection, self._client, self._tasks
 
@@ -336,12 +343,10 @@ class Bench:
                     yield f"{topic.name}/Subscriptions/{subscription.name}"
 
     def reset(self) -> None:
-        """Between two tests: no message, no fault, no session state and no waiting call is left.
-
-        Queues, topics and the links to them stay, and so does the time.
-        """
+        """Between two tests: no message, no fault, no session state and no waiting call is left, and the
+        clock shows real time. Queues, topics and the links to them stay."""
         if self._client is not None:
-            self._client.replies.close(Cancelled("the test that made this call is over"))
+            self._client.replies.fail_calls(Cancelled("the test that made this call is over"))
         self.emulator.wipe()
         self.emulator.broker.reset_books()
 
