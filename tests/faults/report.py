@@ -20,8 +20,9 @@ def table(stories: Mapping[str, Story], size: Size) -> str:
     fewest = min(story.in_flight for story in stories.values())
     lines = [
         f"{total[0]:,} calls were made, at least {fewest} in flight whenever a fault struck: {total[1]:,} "
-        f"were answered right, {total[2]:,} with the promised error, **{total[3]} lost, {total[4]} crossed**. "
-        f"Where the broker was out of reach, it was so for {size.outage:g} seconds. Python "
+        f"were answered right, {total[2]:,} with the promised error, "
+        f"**{total[3]} lost, {total[4]} crossed**. Where the broker was out of reach, it was so for "
+        f"{size.outage:g} seconds. Python "
         f"{platform.python_version()}, the broker and most of the services in one process.",
         "",
         "| fault | in flight | made | right | promised error | lost | crossed | new calls succeed after |",

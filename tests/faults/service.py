@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
+from azure.servicebus.aio import ServiceBusClient
 from pydantic import BaseModel
 
 from sbrpc import CallInfo, Contract, RpcClient, RpcServer, method
@@ -167,16 +168,16 @@ class Service:
             yield Answer(value=f"{request.value}/{number}", by=os.getpid())
 
 
-def serving(connection: str, service: Service, *, grace: float = 5.0) -> RpcServer:
+def serving(connection: str | ServiceBusClient, service: Service, *, deliveries: int = 5) -> RpcServer:
     """A server for it, with room for all the calls that the tests keep in flight."""
-    server = RpcServer(connection, Work, concurrency=512, prefetch=512, grace=grace)
+    server = RpcServer(connection, Work, concurrency=512, prefetch=512, grace=5.0, max_deliveries=deliveries)
     server.implement(Work, service)
     return server
 
 
-async def _serve(connection: str, journal: Path) -> None:
+async def _serve(connection: str, journal: Path, deliveries: int) -> None:
     async with RpcClient(connection, reply_queue=REPLIES) as client, anyio.create_task_group() as tasks:
-        server = serving(connection, Service(client, journal))
+        server = serving(connection, Service(client, journal), deliveries=deliveries)
 
         async def tell() -> None:
             while not server.is_ready:  # noqa: ASYNC110 (serve() tells nobody)
@@ -193,9 +194,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("connection")
     parser.add_argument("journal", type=Path)
+    parser.add_argument("--deliveries", type=int, default=5)
     arguments = parser.parse_args()
     logging.basicConfig(level=os.environ.get("SBRPC_TEST_LOG", "CRITICAL"))
-    anyio.run(_serve, arguments.connection, arguments.journal)
+    anyio.run(_serve, arguments.connection, arguments.journal, arguments.deliveries)
 
 
 if __name__ == "__main__":
