@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -275,12 +277,21 @@ class Receiver:
 
     async def _receive(self, wait: float) -> bool:
         messages: list[ServiceBusReceivedMessage] = []
-        with anyio.CancelScope() as scope:
-            self._waiting = scope
-            try:
-                messages = await self._sdk.receive_messages(max_message_count=1, max_wait_time=wait)
-            finally:
-                self._waiting = None
+        scope = anyio.CancelScope()
+        try:
+            with scope:
+                self._waiting = scope
+                try:
+                    messages = await self._sdk.receive_messages(max_message_count=1, max_wait_time=wait)
+                finally:
+                    self._waiting = None
+        except asyncio.CancelledError:
+            # Called out of its wait while it handles a lost link, the SDK loses what on Python 3.10
+            # tells this cancellation from one from outside. Of that one the outer scopes know.
+            outside = anyio.current_effective_deadline() == -math.inf
+            if sys.version_info >= (3, 11) or outside or not scope.cancel_called:
+                raise
+            raise _sdk.LinkLost(f"{self._what}: the link broke") from None
         for message in messages:
             self.received += 1
             self.outstanding += 1
