@@ -220,6 +220,9 @@ _ENQUEUE_SEQUENCE = codec.encode(Symbol("x-opt-enqueue-sequence-number")) + b"\x
 _LOCKED_UNTIL = codec.encode(Symbol("x-opt-locked-until")) + b"\x83"
 _STATE = codec.encode(Symbol("x-opt-message-state")) + b"\x71"
 _DEAD_LETTER_SOURCE = codec.encode(Symbol("x-opt-deadletter-source"))
+_LOCK_TOKEN_KEY = codec.encode(Symbol("x-opt-lock-token"))
+# A section of delivery annotations with the lock token as its one item, up to the token's bytes.
+_LOCK_TOKEN = b"\x00\x53\x71\xc1" + bytes((1 + len(_LOCK_TOKEN_KEY) + 17, 2)) + _LOCK_TOKEN_KEY + b"\x98"
 _Q = struct.Struct(">q").pack
 _I = struct.Struct(">I").pack
 
@@ -237,16 +240,21 @@ def _header(durable: bool, priority: int | None, ttl_ms: int | None, delivery_co
     return b"\x00\x53\x70\xc0" + bytes((len(parts) + 1, 5)) + parts
 
 
-def encode_delivery(message: Message, delivery_count: int, locked_until: float | None) -> bytes:
-    """A message as a receiver gets it; `locked_until` is `None` for one that is gone from the broker."""
-    return _encode(message, delivery_count, locked_until=locked_until)
+def encode_delivery(
+    message: Message, delivery_count: int, lock_token: UUID | None, locked_until: float
+) -> bytes:
+    """A message as a receiver gets it; without a lock token it is one that is gone from the broker."""
+    return _encode(message, delivery_count, lock_token=lock_token, locked_until=locked_until)
 
 
 def encode_deferred(message: Message) -> bytes:
     """A deferred message as who asks for its number gets it: locked, unless it is gone, and marked."""
-    locked_until = message.locked_until if message.lock_token is not None else None
     return _encode(
-        message, message.delivery_count, locked_until=locked_until, state=int(MessageState.DEFERRED)
+        message,
+        message.delivery_count,
+        lock_token=message.lock_token,
+        locked_until=message.locked_until,
+        state=int(MessageState.DEFERRED),
     )
 
 
@@ -256,7 +264,12 @@ def encode_peeked(message: Message) -> bytes:
 
 
 def _encode(
-    message: Message, delivery_count: int, *, locked_until: float | None = None, state: int | None = None
+    message: Message,
+    delivery_count: int,
+    *,
+    lock_token: UUID | None = None,
+    locked_until: float = 0.0,
+    state: int | None = None,
 ) -> bytes:
     content: Any = message.content
     ttl = message.time_to_live
@@ -276,7 +289,9 @@ def _encode(
         + _Q(message.enqueued_sequence_number)
     )
     count += 6
-    if locked_until is not None:
+    if lock_token is not None:
+        # Clients take the token from the delivery tag; a deferred message has none, and old ones look here.
+        header += _LOCK_TOKEN + lock_token.bytes
         items += _LOCKED_UNTIL + _Q(int(locked_until * 1000))
         count += 2
     if state is not None:

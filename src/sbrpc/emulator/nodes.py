@@ -284,10 +284,10 @@ class ReceiverNode(BaseNode):
         if gateway.meddler is not None:
             gateway.meddler.delivered(self, effect)
         if token is None:
-            payload = content.encode_delivery(effect.message, effect.delivery_count, None)
+            payload = content.encode_delivery(effect.message, effect.delivery_count, None, 0.0)
             self.link.send(payload, tag=gateway.next_tag(), settled=True)
             return
-        payload = content.encode_delivery(effect.message, effect.delivery_count, effect.locked_until)
+        payload = content.encode_delivery(effect.message, effect.delivery_count, token, effect.locked_until)
         self.tokens[self.link.send(payload, tag=token.bytes_le, settled=False)] = token
 
     def settled(self, event: amqp.Settled, now: float) -> None:

@@ -15,6 +15,8 @@ from sbrpc.emulator.amqp import codec, sections
 from sbrpc.emulator.amqp.types import Int, Symbol, Timestamp, UInt
 from sbrpc.emulator.broker import Incoming, Message, MessageState
 
+TOKEN = UUID("00112233-4455-6677-8899-aabbccddeeff")
+
 
 def encoded(
     body: bytes = b"hello",
@@ -114,10 +116,11 @@ def test_delivery_keeps_the_bare_message_byte_for_byte() -> None:
     properties = sections.Properties(message_id="m1", content_type="application/json")
     payload = encoded(b"body", properties=properties, user={"n": Int(5)})
     incoming = content.parse_message(payload)
-    delivered = content.encode_delivery(stored(incoming), 2, 1_700_000_060.25)
+    delivered = content.encode_delivery(stored(incoming), 2, TOKEN, 1_700_000_060.25)
     parts = sections.split(delivered)
     assert delivered[parts.bare :] == payload
     assert parts.header().delivery_count == 2
+    assert parts.delivery_annotations() == {"x-opt-lock-token": TOKEN}
     assert parts.annotations() == {
         "x-opt-sequence-number": 7,
         "x-opt-enqueued-time": 1_700_000_000_500,
@@ -129,8 +132,9 @@ def test_delivery_keeps_the_bare_message_byte_for_byte() -> None:
 def test_the_first_delivery_has_the_recorded_bytes() -> None:
     """Header and annotations have the constructors that the JavaScript and Python clients need."""
     incoming = content.parse_message(encoded(properties=sections.Properties(message_id="m")))
-    delivered = content.encode_delivery(stored(incoming), 0, 1_700_000_060.0)
-    assert delivered.startswith(bytes.fromhex("005370c00605 4140404043 005372c1".replace(" ", "")))
+    delivered = content.encode_delivery(stored(incoming), 0, TOKEN, 1_700_000_060.0)
+    assert delivered.startswith(bytes.fromhex("005370c00605 4140404043 005371c1"))
+    assert codec.encode(Symbol("x-opt-lock-token")) + b"\x98" + TOKEN.bytes in delivered
     assert codec.encode(Symbol("x-opt-sequence-number")) + b"\x81" + (7).to_bytes(8, "big") in delivered
 
 
@@ -140,7 +144,7 @@ def test_foreign_annotations_travel_and_claimed_ones_do_not() -> None:
     incoming = content.parse_message(
         encoded(annotations=annotations, properties=sections.Properties(message_id="m"))
     )
-    sent = sections.split(content.encode_delivery(stored(incoming), 0, None)).annotations()
+    sent = sections.split(content.encode_delivery(stored(incoming), 0, None, 0.0)).annotations()
     assert sent["x-custom"] == "kept"
     assert sent["x-opt-partition-key"] == "pk"
     assert sent["x-opt-sequence-number"] == 7
@@ -150,7 +154,7 @@ def test_foreign_annotations_travel_and_claimed_ones_do_not() -> None:
 def test_a_message_without_id_gets_one_on_the_way_out() -> None:
     """Clients that cannot do without a message id find one; the body is untouched."""
     incoming = content.parse_message(encoded(b"x", user={"a": True}))
-    parts = sections.split(content.encode_delivery(stored(incoming), 0, None))
+    parts = sections.split(content.encode_delivery(stored(incoming), 0, None, 0.0))
     assert parts.properties().message_id == UUID(int=3).hex
     assert parts.application_properties() == {"a": True}
     assert parts.data() == b"x"
