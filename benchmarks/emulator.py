@@ -48,7 +48,7 @@ def start_emulator(
 
 
 def measure(
-    *, messages: int = 20_000, rounds: int = 3, idle: int = 1000, profile: Path | None = None
+    *, messages: int = 10_000, rounds: int = 5, idle: int = 1000, profile: Path | None = None
 ) -> dict[str, Any]:
     """One run; a dictionary of figures with their spread."""
     processors = cpus()
@@ -152,8 +152,8 @@ def _idle(child: Child, address: tuple[str, int], wanted: int) -> dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--messages", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--idle", type=int, default=1000)
     parser.add_argument("--profile", type=Path)
     arguments = parser.parse_args()

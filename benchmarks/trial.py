@@ -26,12 +26,12 @@ __all__ = ["Failed", "Plan", "broker_for", "run"]
 class Plan:
     """How long to measure. Seconds."""
 
-    sequential: float = 1.5
-    concurrent: float = 1.5
-    warm: float = 0.5
+    sequential: float = 1.2
+    concurrent: float = 1.2
+    warm: float = 0.4
     callers: tuple[int, ...] = (16, 64, 256, 1024)
-    publish: float = 1.0
-    paced_events: int = 50
+    publish: float = 0.8
+    paced_events: int = 40
 
 
 class Failed(RuntimeError):
