@@ -1,0 +1,1 @@
+"""Peers that know nothing of sbrpc but docs/wire-contract.md."""
