@@ -1,4 +1,4 @@
-"""`python -m sbrpc`, and what the `sbrpc` command calls. Says what to install where the `cli` extra is missing."""
+"""`python -m sbrpc`, and what the `sbrpc` command calls. Says what to install where something is missing."""
 
 from __future__ import annotations
 
