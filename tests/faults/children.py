@@ -15,7 +15,7 @@ __all__ = ["Child", "child"]
 
 _TESTS = Path(__file__).resolve().parents[1]
 
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 """Seconds that anything a child is waited for may take, on a machine that is busy."""
 
 

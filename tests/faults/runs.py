@@ -33,7 +33,7 @@ IDLE = (
     "link detached",
 )
 
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Size:
 
 
 SHORT = Size(calls=200, kinds=2, outage=1.2, everything=False, together=6)
-LONG = Size(calls=400, kinds=10, outage=10.0, everything=True, together=2)
+LONG = Size(calls=200, kinds=4, outage=10.0, everything=True, together=3)
 
 # `SBRPC_TEST_LONG=1` makes the runs long.
 SIZE = LONG if os.environ.get("SBRPC_TEST_LONG") else SHORT
