@@ -24,7 +24,6 @@ _OWN = "#0b6bcb"
 _COLOURS = {
     "sbrpc": _OWN,
     "sbrpc_uvloop": "#5aa9f0",
-    "sbrpc_single": "#9cc9f5",
     "sdk": "#7a4fb5",
     "sdk_batched": "#b08ddb",
     "js": "#caa300",

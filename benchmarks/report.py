@@ -365,9 +365,9 @@ Why, and when it matters:
   Bus is two messages, each sent, confirmed, delivered, locked and completed. If latency of single calls is
   what counts, and a lost call costs nothing, gRPC or HTTP is the better tool.
 * **The SDK sets the floor.** A message through the Python SDK costs a few tenths of a millisecond of
-  processor time, whoever uses it. sbrpc spreads that cost over many calls by bundling those that wait
-  together; with one caller at a time there is nothing to bundle.
+  processor time, whoever uses it, and a call is two messages, each sent, received and completed. What sbrpc
+  adds to that is deadlines, the reply channel that is rebuilt, the reply cache and the locks it watches.
 * **Memory**: the SDK alone takes some 25 MB in every process.
-* **Events are not bundled**: each is a message of its own, so that filters, sessions and dead-letter queues
-  work on single events. They leave in batches of the SDK, and are received one message at a time.
+* **Events** are messages of their own, so that filters, sessions and dead-letter queues work on single
+  events. They leave in batches of the SDK, and each is settled once it is handled.
 """

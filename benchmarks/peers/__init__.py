@@ -50,8 +50,6 @@ class Peer:
     settings: dict[str, Any] = field(default_factory=dict)
     script: bool = False
     """It runs in Node."""
-    slow: bool = False
-    """It cannot carry many callers: only measured up to 256."""
 
     def command(self, side: str, settings: str) -> list[str]:
         """The command of one side's process."""
@@ -63,7 +61,6 @@ class Peer:
 PEERS = (
     Peer("sbrpc", "sbrpc", "emulator", events=True),
     Peer("sbrpc_uvloop", "sbrpc on uvloop", "emulator", "sbrpc", settings={"uvloop": True}),
-    Peer("sbrpc_single", "sbrpc, bundles off", "emulator", "sbrpc", settings={"bundles": False}),
     Peer("sdk", "SDK by hand, one by one", "emulator", events=True),
     Peer("sdk_batched", "SDK by hand, batched", "emulator"),
     Peer("js", "@azure/service-bus by hand (JavaScript)", "emulator", script=True),

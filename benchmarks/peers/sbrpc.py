@@ -41,9 +41,8 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def client(settings: dict[str, Any]) -> AsyncIterator[Client]:
-    options: dict[str, Any] = {} if settings.get("bundles", True) else {"bundles": False}
     async with (
-        RpcClient(settings["url"], reply_queue="gateway.replies", **options) as connection,
+        RpcClient(settings["url"], reply_queue="gateway.replies") as connection,
         EventBus(settings["url"], topic="movie-events", source="/movies") as bus,
     ):
         movies = connection.of(Movies)
