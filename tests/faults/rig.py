@@ -96,7 +96,9 @@ class Rig:
 @asynccontextmanager
 async def rigged(journal: Path, *, processes: int = 0, outage: float = 1.0) -> AsyncIterator[Rig]:
     """Everything running and ready."""
-    lock_duration = 5.0
+    # Where servers are killed, the broker's clock ends the locks of those that live as well; they must not
+    # have to renew besides, one round trip each.
+    lock_duration = 15.0 if processes else 5.0
     queues = [
         Queue(QUEUE, lock_duration=lock_duration),
         Queue(REPLIES, requires_session=True, lock_duration=300),

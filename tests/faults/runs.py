@@ -177,7 +177,7 @@ async def _afterwards(rig: Rig, size: Size) -> None:
     load.missing("G7", len(set(load.accepted) - rig.noted()))
     dead = await rig.dead_lettered()
     if not set(forged) <= set(dead):
-        await anyio.sleep(3 * rig.lock_duration / 5)
+        await anyio.sleep(3)
         dead = await rig.dead_lettered()
     ends = {"MalformedRequest", "ForbiddenReplyTo"}
     load.count("G12", made=len(forged), promised=sum(dead.get(name) in ends for name in forged))
