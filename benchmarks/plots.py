@@ -130,7 +130,7 @@ def _cost(results: Results) -> Figure:
         axes.annotate(f"{start:,.0f}", (start, row), xytext=(5, 0), textcoords="offset points", va="center")
     axes.set_xlabel("microseconds, all processes together")
     axes.margins(x=0.1)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=3)
     return figure
 
 
