@@ -233,6 +233,15 @@ class Emulator:
         await self.front.close()
         self.certificate.remove()
 
+    async def drain(self, timeout: float = 5.0) -> int:
+        """Send every client away in order, as Service Bus does before maintenance, and let no new one in.
+
+        Connections are closed with `amqp:connection:forced` and have `timeout` seconds to end; the number of
+        those that had to be dropped is returned. Messages, sessions and the time stay: `restart` lets clients
+        in again, on the same port.
+        """
+        return await self.front.drain(timeout)
+
     async def restart(self) -> None:
         """Drop all connections and listen again on the same port, with the same state."""
         self._wanted_port, self._wanted_http_port = self.port, self.http_port

@@ -8,6 +8,7 @@ imports asyncio, and it knows neither AMQP nor Service Bus.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from itertools import count
@@ -49,6 +50,8 @@ class Front:
         # Connections that have been read in this turn of the loop.
         self._read: list[ServerConnection] = []
         self._numbers = count(1)
+        # Set when the last connection has gone, while somebody waits for it.
+        self._empty: asyncio.Event | None = None
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -75,6 +78,24 @@ class Front:
             await asyncio.sleep(0)
         if server is not None:
             await server.wait_closed()
+
+    async def drain(self, timeout: float) -> int:
+        """Stop listening, ask every peer to go, and wait; how many connections had to be dropped."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        for connection in list(self.connections):
+            connection.peer.amqp.close(
+                "amqp:connection:forced", "The connection was closed: Service Bus drains."
+            )
+            connection.flush()
+        self._empty = asyncio.Event()
+        if self.connections:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), timeout)
+        left = len(self.connections)
+        await self.close()
+        return left
 
     def drop_all(self) -> None:
         """Cut every connection without a word, as a crash would."""
@@ -198,6 +219,8 @@ class ServerConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.front.connections.discard(self)
+        if self.front._empty is not None and not self.front.connections:
+            self.front._empty.set()
         self.front._connection_of.pop(self.peer, None)
         if self.hindrance is not None:
             self.hindrance.close()
