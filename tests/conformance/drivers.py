@@ -157,7 +157,7 @@ class JavaScript:
         node, npm = shutil.which("node"), shutil.which("npm")
         if node is None or npm is None:
             raise Unavailable("Node is not installed (node and npm must be on the PATH)")
-        self._node = node
+        self.node = node
         version = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=20).stdout
         if int(version.strip().lstrip("v").split(".")[0]) < 18:
             raise Unavailable(f"Node 18 or newer is needed, this is {version.strip()}")
@@ -181,7 +181,7 @@ class JavaScript:
 
     def implemented(self) -> set[str]:
         listed = subprocess.run(
-            [self._node, "run.mjs", "--list"],
+            [self.node, "run.mjs", "--list"],
             cwd=self.HOME,
             capture_output=True,
             text=True,
@@ -195,7 +195,7 @@ class JavaScript:
         outcomes: dict[str, Future[None]] = {scenario.name: Future() for scenario in scenarios}
         namespaces = _Namespaces(place, scenarios)
         process = subprocess.Popen(
-            [self._node, "run.mjs"],
+            [self.node, "run.mjs"],
             cwd=self.HOME,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -18,7 +18,7 @@ CALLER = Path(__file__).parent / "js" / "caller.mjs"
 async def test_a_caller_in_javascript_gets_values_and_errors() -> None:
     """Replies, typed errors, streams and dead letters, for one who knows the page and nothing else."""
     try:
-        node = (await anyio.to_thread.run_sync(JavaScript))._node
+        node = (await anyio.to_thread.run_sync(JavaScript)).node
     except Unavailable as reason:
         pytest.skip(str(reason))
     forgotten: list[int] = []

@@ -5,24 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
-from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 from sbrpc.emulator import Emulator
+from tests.conformance.drivers import JavaScript, Unavailable
 
-NODE = shutil.which("node")
-SDK = Path(__file__).parents[1] / "conformance" / "js" / "node_modules" / "@azure" / "service-bus"
-
-pytestmark = [
-    pytest.mark.skipif(NODE is None, reason="Node is not installed, so the JavaScript client is not tested"),
-    pytest.mark.skipif(
-        not SDK.is_dir(),
-        reason=f"there is no JavaScript SDK; 'npm install' in {SDK.parents[2]} brings it",
-    ),
-]
+SDK = JavaScript.HOME / "node_modules" / "@azure" / "service-bus"
 
 # Only against hanging for ever; nothing is measured with it.
 HANGS = 60
@@ -74,9 +65,13 @@ const all = async pages => {
 
 async def test_the_javascript_client_administers_the_emulator() -> None:
     """It creates, changes, lists by pages and deletes, and sees rules, keys and errors as it expects them."""
+    try:
+        node = (await anyio.to_thread.run_sync(JavaScript)).node
+    except Unavailable as reason:
+        pytest.skip(str(reason))
     async with Emulator(http_port=0) as emulator:
         process = await asyncio.create_subprocess_exec(
-            *(str(NODE), "-e", SCRIPT, "--", str(SDK), emulator.admin_connection_string),
+            *(node, "-e", SCRIPT, "--", str(SDK), emulator.admin_connection_string),
             env={**os.environ, "NODE_EXTRA_CA_CERTS": emulator.certificate_file},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
