@@ -191,6 +191,11 @@ class RpcClient:
         raise Unavailable(f"not ready after {timeout:g} s: {self._trouble() or 'still opening'}")
 
     @property
+    def reply_queue(self) -> str:
+        """Where replies are received; it has to require sessions."""
+        return self._reply_queue
+
+    @property
     def is_ready(self) -> bool:
         """Whether calls can be made now, as far as anybody knows; for a health endpoint."""
         channel = self._channel

@@ -211,6 +211,11 @@ class EventBus:
         handlers = self._subscriptions[subscription].handlers
         return rules_for(subscription, (event for handler in handlers for event in handler.events))
 
+    @property
+    def subscriptions(self) -> Mapping[str, Subscribed]:
+        """What is registered, by the name of the subscription."""
+        return MappingProxyType(self._subscriptions)
+
     def topology(self) -> Topic:
         """The topic as the handlers of this bus need it, for provisioning."""
         return Topic(

@@ -13,7 +13,7 @@ but rules. This is for deployments: it needs the Manage right, which nothing in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -112,6 +112,11 @@ def _plan_subscription(topic: str, subscription: Subscription, found: Found) -> 
         present = found.rules.get(place, ())
     wanted = {rule.name.lower(): rule for rule in subscription.rules or (Rule("$Default"),)}
     have = {rule.name.lower(): rule for rule in present}
+    # Bicep cannot delete the rule that every subscription is born with, so it makes one of the others of it.
+    for name, rule in wanted.items():
+        born = have.get("$default")
+        if "$default" not in wanted and name not in have and born == replace(rule, name="$Default"):
+            have[name] = replace(have.pop("$default"), name=rule.name)
     # New rules first and old ones last: in between there may be an event too many, but none is missed.
     for name, rule in wanted.items():
         if name not in have:

@@ -285,6 +285,31 @@ class RpcServer:
         raise Unavailable(f"not ready after {timeout:g} s: {self._failure or 'still opening'}")
 
     @property
+    def contracts(self) -> tuple[type[Contract], ...]:
+        """What is served."""
+        return self._contracts
+
+    @property
+    def reply_queues(self) -> tuple[str, ...]:
+        """Patterns of the queues that replies may be sent to."""
+        return self._reply_queues
+
+    @property
+    def control_queue(self) -> str | None:
+        """Where flow control and cancels arrive; None means the caller's reply queue."""
+        return self._control_queue
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests are worked on at once, at most."""
+        return self._sessions or self._concurrency
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the request queue has to require sessions."""
+        return self._sessions is not None
+
+    @property
     def is_ready(self) -> bool:
         """Whether requests are being taken; false from the moment draining begins."""
         return self._taking.is_set() and not self._draining

@@ -101,6 +101,21 @@ def test_sessions_cannot_be_changed(existing: bool) -> None:
         plan([topic], Found(topics={"t"}, subscriptions={("t", "s"): existing}))
 
 
+def test_a_default_rule_may_stand_for_another() -> None:
+    """Where Bicep made `$Default` what another rule is, there is nothing to do; what differs is replaced."""
+    rule, other = Rule("r", CorrelationFilter(subject="s")), Rule("o", CorrelationFilter(subject="o"))
+    topic = Topic("t", subscriptions=(Subscription("s", rules=(other, rule)),))
+
+    def found(*rules: Rule) -> Found:
+        return Found(topics={"t"}, subscriptions={("t", "s"): False}, rules={("t", "s"): rules})
+
+    born = Rule("$Default", CorrelationFilter(subject="s"))
+    assert plan([topic], found(other, born)) == []
+    steps = plan([topic], found(other, Rule("$Default")))
+    assert [f"{step.action} {step.entity.name}" for step in steps] == ["create r", "remove $Default"]
+    assert [step.action for step in plan([topic], found(other, rule, born))] == ["remove"]
+
+
 def test_subscription_without_rules_gets_everything() -> None:
     """No rules are Service Bus' own default rule, so there is nothing to change about it."""
     topic = Topic("t", subscriptions=(Subscription("s"),))

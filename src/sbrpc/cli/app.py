@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sbrpc.cli import dlq, emulator
+from sbrpc.cli import dlq, emulator, export
 
 __all__ = ["app"]
 
@@ -23,3 +23,4 @@ def root() -> None:
 
 app.command("emulator")(emulator.run)
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(export.app, name="export")

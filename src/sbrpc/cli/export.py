@@ -1,0 +1,125 @@
+"""`sbrpc export`: from what is registered to what a namespace, a cluster and other people need to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sbrpc.cli.loading import named, parts_of
+
+if TYPE_CHECKING:
+    from sbrpc.export import System
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help=(
+        "Write down what registered servers, clients, event buses and contracts need or offer. "
+        "Each process is written MODULE:NAME or PROCESS=MODULE:NAME; NAME is a server, a client, a bus, a "
+        "contract, or a list of them. Nothing is connected to."
+    ),
+    no_args_is_help=True,
+)
+
+Processes = Annotated[
+    list[str], typer.Argument(metavar="[PROCESS=]MODULE:NAME", help="The processes, one or more.")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", dir_okay=False, help="A file instead of stdout.")
+]
+
+
+@app.command()
+def bicep(processes: Processes, output: Output = None) -> None:
+    """Bicep: namespace, queues, topics, subscriptions, rules and role assignments."""
+    from sbrpc.export import bicep as export
+
+    _write(processes, output, export)
+
+
+@app.command()
+def terraform(processes: Processes, output: Output = None) -> None:
+    """Terraform (azurerm): namespace, queues, topics, subscriptions, rules and role assignments."""
+    from sbrpc.export import terraform as export
+
+    _write(processes, output, export)
+
+
+@app.command()
+def az(processes: Processes, output: Output = None) -> None:
+    """A shell script for the Azure CLI that makes the same."""
+    from sbrpc.export import az as export
+
+    _write(processes, output, export)
+
+
+@app.command()
+def roles(processes: Processes, output: Output = None) -> None:
+    """JSON: the least that each process may do, as role assignments per queue, topic and subscription."""
+    from sbrpc.export import roles as export
+
+    _write(processes, output, export)
+
+
+@app.command("emulator-config")
+def emulator_config(processes: Processes, output: Output = None) -> None:
+    """Config.json of the official emulator, which `sbrpc emulator --config` takes too."""
+
+    from sbrpc.export import emulator_config as export
+
+    def write(system: System) -> str:
+        text, warnings = export(system)
+        for warning in warnings:
+            typer.echo(f"sbrpc: {warning}", err=True)
+        return text
+
+    _write(processes, output, write, rights=False)
+
+
+@app.command()
+def keda(
+    processes: Processes,
+    output: Output = None,
+    namespace: Annotated[str, typer.Option(help="Name of the Service Bus namespace.")] = "NAMESPACE",
+    most: Annotated[int, typer.Option("--max", min=1, help="The most instances of each process.")] = 10,
+) -> None:
+    """KEDA: scale each process by the messages that wait for it."""
+    from sbrpc.export import keda as export
+
+    _write(processes, output, lambda system: export(system, namespace=namespace, most=most), rights=False)
+
+
+def _write(
+    references: list[str], output: Path | None, export: Callable[[System], str], *, rights: bool = True
+) -> None:
+    from sbrpc.errors import ContractError
+
+    try:
+        system = _system(references)
+        for warning in system.warnings() if rights else ():
+            typer.echo(f"sbrpc: {warning}", err=True)
+        text = export(system)
+    except ContractError as error:
+        typer.echo(f"sbrpc: {error}", err=True)
+        raise typer.Exit(1) from None
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        typer.echo(f"sbrpc: cannot write {output}: {error.strerror or error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _system(references: list[str]) -> System:
+    from sbrpc.export import system_of
+
+    processes: dict[str, tuple[object, ...]] = {}
+    for reference in references:
+        name, rest = named(reference)
+        processes[name] = processes.get(name, ()) + parts_of(rest)
+    return system_of(processes)  # type: ignore[arg-type] # it says itself what it cannot use
