@@ -152,6 +152,7 @@ class JavaScript:
 
     AT_ONCE = 16
     HOME = Path(__file__).resolve().parent / "js"
+    PACKAGE = "@azure/service-bus"
 
     def __init__(self) -> None:
         node, npm = shutil.which("node"), shutil.which("npm")
@@ -161,7 +162,7 @@ class JavaScript:
         version = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=20).stdout
         if int(version.strip().lstrip("v").split(".")[0]) < 18:
             raise Unavailable(f"Node 18 or newer is needed, this is {version.strip()}")
-        if not (self.HOME / "node_modules" / "@azure" / "service-bus" / "package.json").is_file():
+        if not (self.HOME / "node_modules" / self.PACKAGE / "package.json").is_file():
             self._install(npm)
 
     def _install(self, npm: str) -> None:
@@ -174,10 +175,10 @@ class JavaScript:
                 timeout=120,
             )
         except subprocess.TimeoutExpired as exc:
-            raise Unavailable("npm did not install the JavaScript SDK within two minutes") from exc
+            raise Unavailable(f"npm did not install {self.PACKAGE} within two minutes") from exc
         if done.returncode != 0:
             said = [line for line in done.stderr.splitlines() if "error" in line] or ["it gave no reason"]
-            raise Unavailable(f"npm could not install the JavaScript SDK: {'; '.join(said[:3])}")
+            raise Unavailable(f"npm could not install {self.PACKAGE}: {'; '.join(said[:3])}")
 
     def implemented(self) -> set[str]:
         listed = subprocess.run(

@@ -14,8 +14,10 @@ import hcl2
 import pycep
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from sbrpc.emulator.config import parse
+from tests.conformance.drivers import JavaScript, Unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = ["tests.exported:service", "tests.exported:api", "tests.exported:events"]
@@ -192,6 +194,62 @@ def test_keda() -> None:
     }
     (trigger,) = service["spec"]["triggers"]
     assert (trigger["metadata"]["queueName"], trigger["metadata"]["messageCount"]) == ("movies", "16")
+
+
+class Parser(JavaScript):
+    """AsyncAPI's own parser, installed as the JavaScript SDK is for other tests."""
+
+    HOME = Path(__file__).resolve().parent / "asyncapi"
+    PACKAGE = "@asyncapi/parser"
+
+
+def test_asyncapi(exported: Any) -> None:
+    """AsyncAPI's parser has nothing to complain of, and finds calls with replies, and events."""
+    try:
+        parser = Parser()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    done = subprocess.run(
+        [parser.node, "read.mjs"],
+        cwd=parser.HOME,
+        input=exported("asyncapi"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["version"], found["problems"]) == ("3.1.0", [])
+    operations = found["operations"]
+    assert operations["movies.get_movie"] == {
+        "action": "receive",
+        "channels": ["movies"],
+        "messages": ["get_movie"],
+        "reply": {
+            "location": "$message.header#/reply_to",
+            "channel": None,
+            "messages": ["movies.get_movie.reply", "error", "movies.get_movie.NoSuchMovie"],
+        },
+    }
+    assert operations["call.ratings.rate"]["reply"]["channel"] == "gateway.replies"
+    assert "reply" not in operations["movies.forget"]
+    assert operations["movie-events.views.handle"]["channels"] == ["movie-events/Subscriptions/views"]
+
+
+def test_asyncapi_page() -> None:
+    """The same as a page."""
+    done = sbrpc("export", "asyncapi", *PROCESSES, "--html", "--title", "Shop", "--version", "7")
+    assert "<title>Shop</title>" in done.stdout
+    assert "<small>7</small>" in done.stdout
+
+
+def test_json_schema(exported: Any) -> None:
+    """A validator takes it, recursion included."""
+    document = json.loads(exported("json-schema"))
+    Draft202012Validator.check_schema(document)
+    reply = Draft202012Validator({**document, "$ref": "#/$defs/movies.get_movie.reply"})
+    assert reply.is_valid({"id": 1, "title": "Alien", "sequel": {"id": 2, "title": "Aliens"}})
+    assert not reply.is_valid({"id": 1, "title": "Alien", "sequel": {"id": 2}})
 
 
 def test_processes_have_names_and_files(tmp_path: Path) -> None:

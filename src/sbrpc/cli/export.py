@@ -92,6 +92,34 @@ def keda(
     _write(processes, output, lambda system: export(system, namespace=namespace, most=most), rights=False)
 
 
+@app.command()
+def asyncapi(
+    processes: Processes,
+    output: Output = None,
+    title: Annotated[str, typer.Option(help="What is described.")] = "sbrpc",
+    version: Annotated[str, typer.Option(help="The version of what is described.")] = "1.0.0",
+    html: Annotated[bool, typer.Option("--html", help="A page for people instead of JSON.")] = False,
+) -> None:
+    """AsyncAPI 3.1: calls with their replies, and events, for people and tools in any language."""
+    from sbrpc.export import asyncapi as export
+    from sbrpc.export import asyncapi_document, asyncapi_page
+
+    def write(system: System) -> str:
+        if html:
+            return asyncapi_page(asyncapi_document(system, title=title, version=version))
+        return export(system, title=title, version=version)
+
+    _write(processes, output, write, rights=False)
+
+
+@app.command("json-schema")
+def json_schema(processes: Processes, output: Output = None) -> None:
+    """JSON Schema of every request, reply, error and event, in one document."""
+    from sbrpc.export import json_schema as export
+
+    _write(processes, output, export, rights=False)
+
+
 def _write(
     references: list[str], output: Path | None, export: Callable[[System], str], *, rights: bool = True
 ) -> None:

@@ -7,10 +7,13 @@ Each format is a function from a `System` to text, the same text each time. `sbr
 """
 
 from ._system import Grant, Part, Process, Right, System, Workload, system_of
+from .asyncapi import asyncapi, asyncapi_document
 from .az import az
 from .bicep import bicep
 from .emulator import emulator_config
+from .json_schema import json_schema
 from .keda import keda
+from .page import asyncapi_page
 from .roles import roles
 from .terraform import terraform
 
@@ -22,9 +25,13 @@ __all__ = [
     "Grant",
     "Right",
     "Workload",
+    "asyncapi",
+    "asyncapi_document",
+    "asyncapi_page",
     "az",
     "bicep",
     "emulator_config",
+    "json_schema",
     "keda",
     "roles",
     "terraform",

@@ -230,7 +230,7 @@ class System:
             yield _grant(process, client.reply_queue, Right.LISTEN, "receives replies")
             yield _grant(process, client.reply_queue, Right.SEND, "tries the path of replies")
         for contract in process.calls:
-            for queue in self._request_queues_of(contract):
+            for queue in self.request_queues_of(contract):
                 yield _grant(process, queue, Right.SEND, f"calls {contract.__name__}")
             for server in self._servers_of(contract):
                 if server.control_queue is not None and any(spec.cancellable for spec in _specs(contract)):
@@ -239,8 +239,8 @@ class System:
     def _servers_of(self, contract: type[Contract]) -> Iterator[RpcServer]:
         return (s for process in self.processes for s in process.servers if contract in s.contracts)
 
-    def _request_queues_of(self, contract: type[Contract]) -> list[str]:
-        """Where a contract is served as far as is known here, or else where it is by default."""
+    def request_queues_of(self, contract: type[Contract]) -> list[str]:
+        """Where calls of a contract go: to who serves it here, or else to the queue of its name."""
         return sorted({server.queue for server in self._servers_of(contract)}) or [contract.contract_name]
 
     def _reply_queues_of(self, server: RpcServer) -> list[str]:
