@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from .event import Event, EventInfo
     from .events import EventBus
+    from .running import serve
     from .server import RpcServer
     from .topology import Queue, Rule, Subscription, Topic
 
@@ -32,6 +33,7 @@ __all__ = [
     "RpcServer",
     "EventBus",
     "connect",
+    "serve",
     "Contract",
     "method",
     "CallInfo",
@@ -70,6 +72,7 @@ _HOMES = {
     ),
     "event": ("Event", "EventInfo"),
     "events": ("EventBus",),
+    "running": ("serve",),
     "server": ("RpcServer",),
     "topology": ("Queue", "Rule", "Subscription", "Topic"),
 }

@@ -77,6 +77,11 @@ class MessagePump:
         self._none_held = anyio.Event()
         self._attached = False
 
+    @property
+    def listening(self) -> bool:
+        """Whether Service Bus has let us listen."""
+        return self._attached
+
     def stop(self) -> None:
         """Take no more messages."""
         self._stopping.set()

@@ -93,6 +93,11 @@ class Consumer:
                 "declare its handlers with ordered=True, or leave `ordered` out"
             ) from error
 
+    @property
+    def listening(self) -> bool:
+        """Whether Service Bus lets us listen, as far as anybody knows."""
+        return self._pump is not None and self._pump.listening
+
     def stop(self) -> None:
         """Take no more events; `run()` returns when what is being handled is done."""
         self._stopped = True

@@ -31,6 +31,9 @@ ACCEPT_WAIT = 60.0
 """Seconds that Service Bus is asked to wait for a session with messages; receivers are made with it as
 `max_wait_time`. It answers at once when there is one, so a long wait costs nothing but the connection."""
 
+# Opening a link and being refused takes half a second next door, and less than this far away.
+_REFUSED_BY = 2.0
+
 # A waiting slot costs a connection, and one is enough to learn that a session wants handling. The others
 # give up after this and rest until it gets one.
 _PATIENCE = 2.0
@@ -118,10 +121,19 @@ class SessionPump:
         self._resting: list[anyio.Event] = []
         self._demand = Demand(sessions)
         self._attached = False
+        self._asked: float | None = None
         self._closing: anyio.abc.TaskGroup | None = None
         self._scope = anyio.CancelScope()
         self.active = 0
         """Sessions held now."""
+
+    @property
+    def listening(self) -> bool:
+        """Whether we may listen, as far as anybody knows.
+
+        Service Bus has given us a session, or keeps us waiting for one; a refusal would have come at once.
+        """
+        return self._attached or (self._asked is not None and monotonic() - self._asked > _REFUSED_BY)
 
     def stop(self) -> None:
         """Take no more sessions and no more messages."""
@@ -198,6 +210,7 @@ class SessionPump:
         started = monotonic()
         patience = _OPENING + (_PATIENCE if self._waiting else ACCEPT_WAIT)
         self._waiting += 1
+        self._asked = started
         try:
             with self._stopping.interrupts(), anyio.move_on_after(patience), translated(self._what):
                 await open_handler(receiver)
@@ -211,6 +224,7 @@ class SessionPump:
             self._attached = True
         finally:
             self._waiting -= 1
+            self._asked = None
             if not accepted:
                 self._demand.nothing()
                 self._release(receiver)

@@ -37,7 +37,7 @@ from ._signals import asked_to_stop
 from ._subscriptions import Handler, Subscribed, UnknownPolicy, default_retry, rules_for
 from ._wire import size_of
 from .context import Deadline, current_deadline
-from .errors import ContractError, NotRunning, SbrpcError
+from .errors import ContractError, NotRunning, SbrpcError, Unavailable
 from .event import AttributeValue, CloudEvent, Event, EventInfo, current_event, envelope
 from .topology import Rule, Subscription, Topic
 
@@ -142,6 +142,7 @@ class EventBus:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._stack: AsyncExitStack | None = None
         self._failure: SbrpcError | None = None
+        self._draining = False
 
     def __repr__(self) -> str:
         state = "running" if self._tasks is not None else "not running"
@@ -392,6 +393,7 @@ class EventBus:
         if self._tasks is not None:
             raise NotRunning("this event bus runs already; make another one for another `async with`")
         self._failure = None
+        self._draining = False
         async with AsyncExitStack() as stack:
             self._client = await stack.enter_async_context(client_for(self._connection))
             self._tasks = await anyio.create_task_group().__aenter__()
@@ -418,7 +420,8 @@ class EventBus:
         assert self._stack is not None
         try:
             with anyio.CancelScope(shield=True):
-                await self._drain()
+                await self.drain()
+                await self._finish_sending()
             # What still runs now cleans up after itself, bounded and shielded.
             self._tasks.cancel_scope.cancel()
             cancelled = isinstance(error, anyio.get_cancelled_exc_class())
@@ -434,16 +437,55 @@ class EventBus:
             raise self._failure
         return suppress if cancelled else None
 
-    async def _drain(self) -> None:
+    async def ready(self, timeout: float | None = None) -> None:
+        """Wait until Service Bus has let this bus listen to its subscriptions, and publish if that is all.
+
+        Where a subscription requires sessions and none has a message, that takes two seconds.
+
+        Raises:
+            ContractError, BusError: a subscription does not exist, may not be listened to, or does not fit.
+            Unavailable: Service Bus could not be reached within `timeout` seconds.
+        """
+        with anyio.move_on_after(timeout):
+            while not all(consumer.listening for consumer in self._consumers):
+                if self._tasks is None:
+                    raise NotRunning("the event bus does not run: wait for it inside `async with bus`")
+                if self._failure is not None:
+                    raise self._failure
+                await anyio.sleep(0.05)
+            if self._sender is not None:
+                await self._sender.wait_ready()
+            return
+        raise Unavailable(f"{self!r} was not ready after {timeout:g} s")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether events are taken, as far as anybody knows; false from the moment draining begins."""
+        return self.is_live and not self._draining and all(each.listening for each in self._consumers)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the bus runs, even if Service Bus is out of reach; for a liveness probe."""
+        return self._tasks is not None and self._failure is None
+
+    async def drain(self, grace: float | None = None) -> None:
+        """Take no more events, and wait until those that are being handled are done.
+
+        What is not done after `grace` seconds, the bus' own unless given, is given back. Publishing remains
+        possible until the block is left, which does this too. Idempotent.
+        """
+        self._draining = True
         for consumer in self._consumers:
             consumer.stop()
-        with anyio.move_on_after(self._grace):
+        with anyio.move_on_after(self._grace if grace is None else grace):
             for consumer in self._consumers:
                 await consumer.ended.wait()
         for consumer in self._consumers:
             consumer.give_up()
         for consumer in self._consumers:
             await consumer.ended.wait()
+
+    async def _finish_sending(self) -> None:
         if self._sender is not None:
             self._sender.stop()
             with anyio.move_on_after(CLOSE_TIMEOUT):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -36,6 +35,7 @@ from ._sender import Sender
 from ._serving import Job, Worker
 from ._sessions import ACCEPT_WAIT, SessionPump
 from ._settling import HeldLock, QueueSettling, SessionSettling
+from ._signals import asked_to_stop
 from .context import CallInfo
 from .contract import Contract, Method, StreamMethod, UnaryMethod, spec_of
 from .errors import AccessDenied, BusError, ContractError, EntityNotFound, NotRunning, Unavailable
@@ -220,13 +220,7 @@ class RpcServer:
         """
         async with self:
             await self.ready()
-            try:
-                with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                    async for received in signals:
-                        _log.info("%s: draining %r", received.name, self.queue)
-                        return
-            except NotImplementedError:  # Windows; there, Ctrl+C cancels
-                await anyio.sleep_forever()
+            await asked_to_stop()
 
     async def __aenter__(self) -> RpcServer:
         if self._stack is not None:
@@ -258,7 +252,8 @@ class RpcServer:
         assert stack is not None
         assert tasks is not None
         with anyio.CancelScope(shield=True):
-            await self._drain()
+            await self.drain()
+            await self._close()
         tasks.cancel_scope.cancel()
         self._stack = self._tasks = None
         self._senders.clear()
@@ -324,14 +319,18 @@ class RpcServer:
         """How many handlers run now."""
         return len(self._worker.running)
 
-    async def _drain(self) -> None:
-        """Stop taking, finish or hand back what runs, send what is to be sent. Idempotent."""
+    async def drain(self, grace: float | None = None) -> None:
+        """Take nothing more, and wait until what runs has ended and its replies are sent.
+
+        What still runs after `grace` seconds, the server's own unless given, is handed back. Leaving the
+        block does this too; call it where something else has to be kept until handlers are done. Idempotent.
+        """
         self._draining = True
         for receiver in self._receivers:
             receiver.pause()
         if self._pump is not None:
             self._pump.stop()
-        with anyio.move_on_after(self._grace):
+        with anyio.move_on_after(self._grace if grace is None else grace):
             await self._until(self._is_idle)
         for job in list(self._worker.running):
             job.stop(What.DRAINING, "the server is shutting down")
@@ -340,6 +339,8 @@ class RpcServer:
             for sender in list(self._senders.values()):
                 await sender.flush()
             await self._until(lambda: all(receiver.outstanding <= 0 for receiver in self._receivers))
+
+    async def _close(self) -> None:
         for receiver in self._receivers:
             receiver.stop()
         for channel in self._controls.values():

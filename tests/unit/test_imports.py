@@ -28,6 +28,7 @@ LAYERS = [
     {"_replies"},
     {"_serving"},
     {"client", "server", "events", "deadletters", "provisioning"},
+    {"running"},
 ]
 
 

@@ -38,7 +38,6 @@ from sqlalchemy import (
 from sqlalchemy import event as sqlalchemy_events
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from sbrpc.errors import SbrpcError
 from sbrpc.event import AttributeValue, CloudEvent, Event, EventInfo, current_event, envelope
 from sbrpc.events import EventBus
 
@@ -199,7 +198,7 @@ class OutboxRelay:
         try:
             # Less than the lease: nobody else may have begun with these when the last of them leaves.
             await self._bus.publish_as_is([_event_of(row) for row in rows], timeout=self._lease / 2)
-        except SbrpcError:
+        except BaseException:  # also when it is cancelled: the next relay need not wait for the lease to end
             await self._unclaim()
             raise
         if monotonic() - claimed_at > self._lease:
