@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -81,3 +83,15 @@ def events(connection: str) -> EventBus:
     async def project(event: MovieCreated | MovieDeleted) -> None: ...
 
     return bus
+
+
+class Relay:
+    """What runs beside the others, and has no queue of its own."""
+
+    async def run(self) -> None: ...
+
+
+@asynccontextmanager
+async def app(connection: str) -> AsyncIterator[list[Any]]:
+    """A program that opens something before there is anything to run."""
+    yield [RpcServer(connection, Ratings), Relay(), [Queue("all.replies", requires_session=True)]]

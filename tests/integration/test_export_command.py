@@ -260,6 +260,16 @@ def test_processes_have_names_and_files(tmp_path: Path) -> None:
     assert {each["process"] for each in json.loads(file.read_text())["assignments"]} == {"billing"}
 
 
+def test_a_program_may_be_made_by_a_function_that_opens_things() -> None:
+    """An async context manager, found as the `app` of its module; what runs beside servers is left out."""
+    done = sbrpc("export", "roles", "ratings=tests.exported")
+    assignments = json.loads(done.stdout)["assignments"]
+    assert [(each["process"], each["right"], each["entity"]) for each in assignments] == [
+        ("ratings", "Send", "all.replies"),
+        ("ratings", "Listen", "ratings"),
+    ]
+
+
 def test_what_is_not_said_is_warned_of() -> None:
     """On stderr, so that stdout stays what it has to be."""
     done = sbrpc("export", "roles", "tests.exported:server")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sbrpc.cli import dlq, emulator, export
+from sbrpc.cli import contract, dlq, emulator, export
 
 __all__ = ["app"]
 
@@ -24,3 +24,4 @@ def root() -> None:
 app.command("emulator")(emulator.run)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(export.app, name="export")
+app.add_typer(contract.app, name="contract")

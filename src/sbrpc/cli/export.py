@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ from sbrpc.cli.loading import named, parts_of
 if TYPE_CHECKING:
     from sbrpc.export import System
 
-__all__ = ["app"]
+__all__ = ["Output", "app", "put"]
 
 app = typer.Typer(
     help=(
@@ -133,6 +134,11 @@ def _write(
     except ContractError as error:
         typer.echo(f"sbrpc: {error}", err=True)
         raise typer.Exit(1) from None
+    put(text, output)
+
+
+def put(text: str, output: Path | None) -> None:
+    """Write to a file, or else to standard output."""
     if output is None:
         typer.echo(text, nl=False)
         return
@@ -149,5 +155,14 @@ def _system(references: list[str]) -> System:
     processes: dict[str, tuple[object, ...]] = {}
     for reference in references:
         name, rest = named(reference)
-        processes[name] = processes.get(name, ()) + parts_of(rest)
+        parts = tuple(part for part in parts_of(rest) if not _is_beside(part))
+        processes[name] = processes.get(name, ()) + parts
     return system_of(processes)  # type: ignore[arg-type] # it says itself what it cannot use
+
+
+def _is_beside(part: object) -> bool:
+    """Whether it runs beside servers and buses without entities of its own: a relay, a connection."""
+    from sbrpc.export import PARTS
+
+    runs = hasattr(part, "__aenter__") or hasattr(part, "run") or inspect.iscoroutinefunction(part)
+    return runs and not isinstance(part, (*PARTS, type))

@@ -8,14 +8,15 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from types import ModuleType
 from typing import Any
 
+import anyio
 import typer
 
-__all__ = ["load", "named", "parts_of"]
+__all__ = ["load", "named", "nowhere", "parts_of"]
 
 # What stands for a connection where nothing is connected to.
 NOWHERE = "Endpoint=sb://nowhere.invalid/;SharedAccessKeyName=none;SharedAccessKey=bm9uZQ=="
@@ -86,14 +87,32 @@ def nowhere() -> Iterator[None]:
 def parts_of(reference: str) -> tuple[Any, ...]:
     """What `module:name` names, as a flat tuple: one thing, a list of them, or a function that makes either.
 
-    A function may take one argument: it gets a connection string that leads nowhere.
+    A module alone stands for its `app`. A function may take one argument, a connection, which leads nowhere,
+    and may be async or an async context manager; what it opens is closed again.
     """
     with nowhere():
         found = load(reference)
+        if isinstance(found, ModuleType):
+            if not hasattr(found, "app"):
+                raise typer.BadParameter(f"{reference!r} has no `app`; say which object: module:name")
+            found = found.app
         if inspect.isfunction(found):
-            if inspect.iscoroutinefunction(found) or inspect.isasyncgenfunction(found):
-                raise typer.BadParameter(
-                    f"{reference!r} is asynchronous; name something that can be built without running it"
-                )
-            found = found(*[NOWHERE][: len(inspect.signature(found).parameters)])
-    return tuple(found) if isinstance(found, list | tuple | set | frozenset) else (found,)
+            found = anyio.run(_made_by, found)
+    return tuple(_flat(found))
+
+
+async def _made_by(factory: Callable[..., Any]) -> Any:
+    needed = [each for each in inspect.signature(factory).parameters.values() if each.default is each.empty]
+    made = factory(*[NOWHERE for _ in needed[:1]])
+    if isinstance(made, AbstractAsyncContextManager) and inspect.isasyncgenfunction(inspect.unwrap(factory)):
+        async with made as things:
+            return things
+    return await made if inspect.isawaitable(made) else made
+
+
+def _flat(found: Any) -> Iterator[Any]:
+    if isinstance(found, list | tuple | set | frozenset):
+        for each in found:
+            yield from _flat(each)
+    elif found is not None:
+        yield found

@@ -6,22 +6,23 @@
 Each format is a function from a `System` to text, the same text each time. `sbrpc export` is made of them.
 """
 
-from ._system import Grant, Part, Process, Right, System, Workload, system_of
-from .asyncapi import asyncapi, asyncapi_document
-from .az import az
-from .bicep import bicep
-from .emulator import emulator_config
-from .json_schema import json_schema
-from .keda import keda
-from .page import asyncapi_page
-from .roles import roles
-from .terraform import terraform
+from ._asyncapi import asyncapi, asyncapi_document
+from ._az import az
+from ._bicep import bicep
+from ._emulator import emulator_config
+from ._json_schema import json_schema
+from ._keda import keda
+from ._page import asyncapi_page
+from ._roles import roles
+from ._system import PARTS, Grant, Part, Process, Right, System, Workload, system_of
+from ._terraform import terraform
 
 __all__ = [
     "system_of",
     "System",
     "Process",
     "Part",
+    "PARTS",
     "Grant",
     "Right",
     "Workload",

@@ -20,8 +20,9 @@ from sbrpc.events import EventBus
 from sbrpc.server import RpcServer
 from sbrpc.topology import Queue, Subscription, Topic
 
-__all__ = ["Grant", "Part", "Process", "Right", "System", "Workload", "system_of"]
+__all__ = ["PARTS", "Grant", "Part", "Process", "Right", "System", "Workload", "system_of"]
 
+PARTS = (RpcServer, RpcClient, EventBus, Queue, Topic)
 Part = RpcServer | RpcClient | EventBus | Queue | Topic | type[Contract] | type[Event]
 
 E = TypeVar("E", Queue, Topic)
@@ -104,7 +105,7 @@ def _process(name: str, parts: tuple[Part, ...]) -> Process:
             contracts.append(part)
         elif isinstance(part, type) and issubclass(part, Event) and part.__event_type__ is not None:
             events.append(part)
-        elif not isinstance(part, RpcServer | RpcClient | EventBus | Queue | Topic):
+        elif not isinstance(part, PARTS):
             raise ContractError(
                 f"{name}: {part!r} is no server, client, event bus, contract, event, queue or topic"
             )

@@ -8,9 +8,9 @@ from typing import Any
 
 from sbrpc.topology import Queue, Rule, Topic
 
+from ._roles import scope_of
 from ._system import System
 from ._text import ROLES, SUFFIX, by_process, filter_of, names_of, properties_of
-from .roles import scope_of
 
 __all__ = ["az"]
 
