@@ -15,13 +15,15 @@
     Forbidden      dead-letter ForbiddenReplyTo           -
     Draining       abandon: another server takes it       abandon
     LockGone       nothing: it is in other hands          nothing
+    Scattered      notice to send it alone, complete      -
 
-A reply that cannot be sent is an outcome too: `decide_unsent`.
+A reply that cannot be sent is an outcome too: `decide_unsent`. Of the decisions about the requests of one
+message `all_of` makes one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -42,7 +44,7 @@ from .errors import (
     Unimplemented,
 )
 
-__all__ = ["Decision", "Outcome", "Settlement", "What", "decide", "decide_unsent"]
+__all__ = ["Decision", "Outcome", "Settlement", "What", "all_of", "decide", "decide_unsent"]
 
 # The dead-letter reason and description stand in the message's header, which may have 64 KB in total.
 _LONGEST_DESCRIPTION = 2048
@@ -65,6 +67,8 @@ class What(Enum):
     FORBIDDEN = "forbidden"
     DRAINING = "draining"
     LOCK_GONE = "lock gone"
+    SCATTERED = "scattered"
+    """It came in a bundle that was delivered before: one of its calls may be what kills servers."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def decide(outcome: Outcome, *, can_reply: bool) -> Decision:
     if what is What.POISONED:
         text = f"delivered {outcome.note} times without being answered"
         return _dead("MaxDeliveriesExceeded", text, Aborted(f"gave up: {text}") if can_reply else None)
-    if what in (What.RETURNED, What.CACHED):
+    if what in (What.RETURNED, What.CACHED, What.SCATTERED):
         return Decision(Settlement.COMPLETE, outcome if can_reply else None)
     if what is What.STREAMED:
         return Decision(Settlement.COMPLETE)
@@ -135,6 +139,18 @@ def decide(outcome: Outcome, *, can_reply: bool) -> Decision:
         What.UNKNOWN_METHOD: "UnknownMethod",
     }.get(what, error.code.value)
     return _dead(reason, error.message)
+
+
+# What happens to a message whose requests do not agree, the first that is there.
+_ORDER = (Settlement.LEAVE, Settlement.DEAD_LETTER, Settlement.ABANDON, Settlement.COMPLETE)
+
+
+def all_of(decisions: Sequence[Decision]) -> Decision:
+    """What to do with a message that carried many requests. Each has been replied to by itself.
+
+    Delivered again, it is not served again: callers that still wait send their calls anew.
+    """
+    return min(decisions, key=lambda decision: _ORDER.index(decision.settlement))
 
 
 def _error(outcome: Outcome) -> RpcError:

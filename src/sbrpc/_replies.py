@@ -35,13 +35,14 @@ from azure.servicebus.aio import ServiceBusReceiver
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from . import _sdk
+from ._bundles import is_bundle, read_replies
 from ._link import Link
 from ._locks import Lease, holding, lock_duration
 from ._receiver import Receiver
 from ._sender import Outgoing, Sender
 from ._wire import PING, Address, Reply, ping_message, read_reply, size_of
 from .context import Deadline
-from .errors import BusError, SbrpcError
+from .errors import BusError, DecodeError, SbrpcError
 
 __all__ = ["Epoch", "Event", "Pending", "ReplyChannel", "State", "next_state"]
 
@@ -358,7 +359,19 @@ class ReplyChannel:
     def _arrived(self, epoch: Epoch, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
         receiver.complete(message)
         self._heard = monotonic()
-        reply = read_reply(message)
+        if not is_bundle(message):
+            self._take(epoch, read_reply(message))
+            return
+        try:
+            replies = read_replies(message)
+        except DecodeError as error:
+            self.foreign += 1
+            _log.warning("dropped a bundle on the session %s: %s", epoch.session_id, error)
+            return
+        for reply in replies:
+            self._take(epoch, reply)
+
+    def _take(self, epoch: Epoch, reply: Reply) -> None:
         if reply.subject == PING:
             self._pong(reply)
             return

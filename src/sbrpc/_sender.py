@@ -13,7 +13,8 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from time import monotonic
+from typing import Any, Protocol, TypeVar, cast
 
 import anyio
 import anyio.abc
@@ -27,7 +28,7 @@ from ._link import Link
 from .context import Deadline
 from .errors import BusError, DeadlineExceeded, MessageTooLarge, NotRunning, SbrpcError
 
-__all__ = ["Outgoing", "Sender", "take_together"]
+__all__ = ["Outgoing", "Part", "Sender", "pack", "take_together"]
 
 T = TypeVar("T")
 
@@ -47,10 +48,30 @@ _REFRESH_AFTER = 100.0
 _BATCH_BYTES = 240_000
 _BATCH_COUNT = 100
 
+# What is taken at once must be built before anything else gets a turn.
+_MOST_TAKEN = 1000
 
-@dataclass(eq=False)
+
+class Part(Protocol):
+    """Something that can share a message with others of its kind, and is not built before it leaves."""
+
+    @property
+    def key(self) -> str | None:
+        """Only parts of one key share a message; with None it travels by itself."""
+        ...
+
+    def message(self) -> Message:
+        """The message of this part alone."""
+        ...
+
+    def together(self, parts: Sequence[Any], /) -> Message:
+        """One message of several parts, this one among them."""
+        ...
+
+
+@dataclass(eq=False, slots=True)
 class Outgoing:
-    """One thing to be sent, and who wants to know how it went."""
+    """One thing to be sent, either messages or a part of one, and who wants to know how it went."""
 
     messages: tuple[Message, ...]
     size: int
@@ -62,6 +83,7 @@ class Outgoing:
     """All of `messages` in one batch of their own, or not at all."""
     operation: Callable[[ServiceBusSender], Awaitable[None]] | None = None
     """Something else to do with the SDK sender, instead of sending messages."""
+    part: Part | None = None
     abandoned: bool = field(default=False, init=False)
 
     @property
@@ -99,6 +121,27 @@ def take_together(
     return taken
 
 
+def pack(items: Sequence[Outgoing], most: int) -> list[Message]:
+    """The messages that carry these items, in order: neighbours of one key share one, up to `most`."""
+    messages: list[Message] = []
+    position = 0
+    while position < len(items):
+        part = items[position].part
+        if part is None:
+            messages += items[position].messages
+            position += 1
+            continue
+        parts = [part]
+        while len(parts) < most and part.key is not None and position + len(parts) < len(items):
+            following = items[position + len(parts)].part
+            if following is None or following.key != part.key:
+                break
+            parts.append(following)
+        messages.append(part.message() if len(parts) == 1 else part.together(parts))
+        position += len(parts)
+    return messages
+
+
 class Sender:
     """Sends to one queue or topic, reopening the link as often as it takes.
 
@@ -126,7 +169,12 @@ class Sender:
         self._failure: BusError | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
         self._fresh: _Replacement | None = None
+        self._again: list[Outgoing] = []
+        self._used = monotonic()
+        self.bundle = 1
+        """How many parts may share a message."""
         self.sent = 0
+        """Messages that Service Bus has taken."""
         self.batches = 0
         self.reopened = 0
 
@@ -227,15 +275,18 @@ class Sender:
 
     async def run(self) -> None:
         """Own the link until `stop()`: open it, send, reopen."""
+        watching = anyio.CancelScope()
         try:
             async with anyio.create_task_group() as self._tasks:
-                while not (self._stopped and not self._waiting):
+                self._tasks.start_soon(self._refresh_when_idle, watching, name=f"refresh {self.entity}")
+                while not (self._stopped and not self._waiting and not self._again):
                     link = await self._replacement() or await self._open(self._tasks)
                     try:
                         while link is not None:
                             link = await self._serve(link)
                     except BusError as error:
                         self._lost(error)
+                watching.cancel()
                 self._discard_replacement()
         finally:
             self._tasks = None
@@ -291,19 +342,33 @@ class Sender:
                 if self._fresh is not None and self._fresh.link is not None:
                     _log.debug("replaced the link to %r", self.entity)
                     return self._take_replacement()
+                if self._again:
+                    # As it was: the same calls together have the same message id as before.
+                    again, self._again = self._again, []
+                    await self._send(link, again)
+                    continue
                 if self._waiting:
-                    await self._send(link, take_together(self._waiting))
+                    most = min(_MOST_TAKEN, _BATCH_COUNT * self.bundle)
+                    await self._send(link, take_together(self._waiting, most=most))
                     continue
                 self._idle.set()
                 if self._stopped:
                     return None
                 self._arrived.clear()
-                with anyio.move_on_after(self._refresh_after) as patience:
-                    await self._arrived.wait()
-                if patience.cancelled_caught:
-                    self.suspect()
+                self._used = monotonic()
+                await self._arrived.wait()
         finally:
             link.release()
+
+    async def _refresh_when_idle(self, scope: anyio.CancelScope) -> None:
+        with scope:
+            while True:
+                idle = monotonic() - self._used if self._idle.is_set() else 0.0
+                if idle >= self._refresh_after:
+                    self._used = monotonic()
+                    self.suspect()
+                    idle = 0.0
+                await anyio.sleep(self._refresh_after - idle)
 
     async def _refresh(self, fresh: _Replacement, tasks: anyio.abc.TaskGroup) -> None:
         link = Link(self._create(), f"the sender to {self.entity!r}")
@@ -346,24 +411,22 @@ class Sender:
             return
         try:
             with _sdk.translated(f"sending to {self.entity!r}"), anyio.fail_after(_ATTEMPT_TIMEOUT + 1):
-                await _perform(link.handler, items)
+                sent = await self._perform(link.handler, items)
         except (_sdk.TooLargeForBus, _sdk.Refused) as error:
             if len(items) > 1:
-                # One of them spoils the batch; by themselves the others get through.
-                for item in items:
-                    await self._send(link, [item])
+                await self._send_singly(link, items)
             else:
                 self._finish(items, self._refusal(error, items[0]))
         except _sdk.Throttled as error:
             _log.warning("throttled at %r: %s", self.entity, error)
-            self._put_back(items)
+            self._again += items
             self._failure = _sdk.remembered(error)
             await anyio.sleep(1.0)  # credits are dealt out anew each second
         except BusError as error:
             # Whether Service Bus has it is unknown. It is sent again under the same message id, so that
             # duplicate detection and the receivers can tell.
             if _sdk.is_transient(error):
-                self._put_back(items)
+                self._again += items
             else:
                 self._finish(items, error)
             raise
@@ -371,10 +434,20 @@ class Sender:
             self._finish(items, NotRunning(f"the sender to {self.entity!r} was cancelled"))
             raise
         else:
-            self.sent += sum(len(item.messages) for item in items)
+            self.sent += sent
             self.batches += 1
             self._failure = None
             self._finish(items, None)
+
+    async def _send_singly(self, link: Link[ServiceBusSender], items: Sequence[Outgoing]) -> None:
+        """One of them spoils the batch; by themselves the others get through."""
+        rest = deque(items)
+        try:
+            while rest:
+                await self._send(link, [rest.popleft()])
+        finally:
+            if rest:
+                self._waiting.setdefault(items[0].group, deque()).extendleft(reversed(rest))
 
     def _refusal(self, error: BusError, item: Outgoing) -> SbrpcError:
         if isinstance(error, _sdk.TooLargeForBus):
@@ -390,10 +463,16 @@ class Sender:
             self._finish([item], DeadlineExceeded(f"{self.entity!r} could not be reached in time"))
         return False
 
-    def _put_back(self, items: list[Outgoing]) -> None:
-        group = items[0].group
-        self._waiting.setdefault(group, deque()).extendleft(reversed(items))
-        self._waiting.move_to_end(group, last=False)
+    async def _perform(self, sender: ServiceBusSender, items: Sequence[Outgoing]) -> int:
+        """Do what the items are; how many messages that were."""
+        first = items[0]
+        if first.operation is not None:
+            await first.operation(sender)
+            return 0
+        messages = pack(items, self.bundle)
+        what: Any = messages[0] if len(messages) == 1 and not first.together else messages
+        await sender.send_messages(what, timeout=_ATTEMPT_TIMEOUT)
+        return len(messages)
 
     def _finish(self, items: Sequence[Outgoing], error: SbrpcError | None) -> None:
         for item in items:
@@ -403,6 +482,7 @@ class Sender:
 
     def _sweep(self) -> None:
         """Forget what nobody waits for any more: while Service Bus is away, the queue must not only grow."""
+        self._again = [item for item in self._again if self._wanted(item)]
         for group, items in list(self._waiting.items()):
             kept = deque(item for item in items if self._wanted(item))
             if kept:
@@ -411,7 +491,8 @@ class Sender:
                 del self._waiting[group]
 
     def _drop_everything(self, error: SbrpcError) -> None:
-        dropped = [item for items in self._waiting.values() for item in items]
+        dropped = [*self._again, *(item for items in self._waiting.values() for item in items)]
+        self._again = []
         self._waiting.clear()
         self._finish(dropped, error)
         self._idle.set()
@@ -441,16 +522,6 @@ class _Replacement:
         self._over = True
         if self.link is not None:
             self.take().release()
-
-
-async def _perform(sender: ServiceBusSender, items: Sequence[Outgoing]) -> None:
-    first = items[0]
-    if first.operation is not None:
-        await first.operation(sender)
-        return
-    messages = [message for item in items for message in item.messages]
-    what: Any = messages[0] if len(messages) == 1 and not first.together else messages
-    await sender.send_messages(what, timeout=_ATTEMPT_TIMEOUT)
 
 
 def _resolve(future: asyncio.Future[None]) -> Callable[[SbrpcError | None], None]:

@@ -1,7 +1,7 @@
-"""Serving one request: from the message to the reply and the settlement.
+"""Serving one request: from what stood in the message to the reply and the settlement.
 
-A ladder of checks, the handler, a decision, and doing what was decided. Where messages come from and how many
-at a time is `server`'s business; what an outcome means stands in `_decide`.
+A ladder of checks, the handler, a decision, and doing what was decided. Where requests come from and how many
+at a time is `_intake`'s and `server`'s business; what an outcome means stands in `_decide`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import asyncio
 import fnmatch
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
-from azure.servicebus import ServiceBusReceivedMessage
 
 from ._age import BrokerAge
+from ._bundles import ReplyPart
 from ._cache import CachedReply, ReplyStore
 from ._decide import Decision, Outcome, Settlement, What, decide, decide_unsent
 from ._handlers import Handler, Registry
@@ -32,9 +31,6 @@ from ._wire import (
     Reply,
     Request,
     error_body,
-    read_request,
-    reply_message,
-    size_of,
 )
 from .context import CallInfo, Cancellation, Deadline, deadline, fencing_token
 from .contract import MethodKind
@@ -47,7 +43,7 @@ from .errors import (
 )
 from .middleware import Middleware, Next, chain
 
-__all__ = ["Job", "Settling", "Worker"]
+__all__ = ["Job", "Settle", "Worker"]
 
 _log = logging.getLogger("sbrpc.server")
 
@@ -61,36 +57,47 @@ _KEEP_WITHOUT_DEADLINE = 600.0
 # Streamed replies that may be on their way to Service Bus at once.
 _UNCONFIRMED = 32
 
+# Matching a name against patterns takes longer than looking it up; requests can name any.
+_REMEMBERED_QUEUES = 1000
+
 # A handler that waits for leave to send says this often where leave is to be sent: the address may change.
 _REMIND = 15.0
 
 
-class Settling(Protocol):
-    """How the message of a request is settled."""
-
-    async def complete(self) -> None: ...
-
-    async def abandon(self) -> None: ...
-
-    async def dead_letter(self, reason: str, description: str) -> None: ...
-
-    def leave(self) -> None: ...
+Settle = Callable[[Decision], None]
+"""Carries out what was decided about the message of a request. Called once, as soon as the reply is sent."""
 
 
-@dataclass(eq=False)
 class Job:
     """A request that is being served."""
 
-    request: Request
-    deadline: Deadline
-    stale: bool = False
-    """Its lock ran out while it waited here, so it is delivered again, here or elsewhere."""
-    cancellation: Cancellation = field(default_factory=Cancellation)
-    scope: anyio.CancelScope | None = None
-    stopped: What | None = None
-    outflow: Outflow | None = None
-    control: Address | None = None
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    __slots__ = (
+        "cancellation",
+        "control",
+        "deadline",
+        "ended",
+        "key",
+        "outflow",
+        "request",
+        "scope",
+        "stale",
+        "stopped",
+    )
+
+    def __init__(self, request: Request, deadline: Deadline, *, stale: bool = False) -> None:
+        self.request = request
+        self.deadline = deadline
+        self.stale = stale
+        """Its lock ran out while it waited here, so it is delivered again, here or elsewhere."""
+        self.key = f"{request.reply_to or ''}|{request.reply_to_session_id or ''}|{request.call_id}"
+        """What identifies the call among all callers."""
+        self.cancellation = Cancellation()
+        self.scope: anyio.CancelScope | None = None
+        self.stopped: What | None = None
+        self.outflow: Outflow | None = None
+        self.control: Address | None = None
+        self.ended: asyncio.Event | None = None
+        """Set when it has been settled, if anybody waits for that."""
 
     def stop(self, what: What, why: str) -> None:
         """End the handler early; the first reason counts."""
@@ -99,12 +106,6 @@ class Job:
             self.cancellation.cancel(why)
             if self.scope is not None:
                 self.scope.cancel()
-
-    @property
-    def key(self) -> str:
-        """What identifies the call among all callers."""
-        request = self.request
-        return f"{request.reply_to or ''}|{request.reply_to_session_id or ''}|{request.call_id}"
 
 
 class Worker:
@@ -117,6 +118,7 @@ class Worker:
         sender_to: Callable[[str], Sender],
         control_of: Callable[[str], ReplyChannel],
         forget_sender: Callable[[str], None],
+        advice: Callable[[], int | None],
         reply_queues: Sequence[str],
         middleware: Sequence[Middleware],
         store: ReplyStore | None,
@@ -127,63 +129,81 @@ class Worker:
         self._sender_to = sender_to
         self._control_of = control_of
         self._forget_sender = forget_sender
+        self._advice = advice
         self._reply_queues = tuple(pattern.lower() for pattern in reply_queues)
         self._middleware = tuple(middleware)
         self._store = store
         self._max_deliveries = max_deliveries
         self._threads = anyio.CapacityLimiter(threads)
         self._ages = BrokerAge()
+        self._allowed: dict[str, bool] = {}
         self._chains: dict[str, Next] = {}
         self._calls: dict[str, Job] = {}
         self.running: set[Job] = set()
         self.served = 0
 
-    async def serve(
-        self,
-        message: ServiceBusReceivedMessage,
-        settling: Settling,
-        *,
-        started: Callable[[Job], None] = lambda job: None,
-    ) -> None:
-        """Serve the request in a message: answer, then settle. Cancelled, it does neither."""
-        job = self._job(read_request(message))
-        self.running.add(job)
-        started(job)
-        try:
-            outcome = await self._outcome(job)
-            await self._carry_out(job, outcome, settling)
-        finally:
-            self.running.discard(job)
-            job.ended.set()
-            self.served += 1
-
-    def _job(self, request: Request) -> Job:
+    def jobs(self, requests: Sequence[Request]) -> list[Job]:
+        """The requests of one message, with the deadlines that are left of theirs."""
         now = monotonic()
+        first = requests[0]
         age = 0.0
         stale = False
-        if request.enqueued_at is not None:
-            age = self._ages.age(request.enqueued_at, request.locked_until, now)
-            if request.locked_until is not None:
-                stale = age >= (request.locked_until - request.enqueued_at).total_seconds() > 0
-        timeout = request.timeout if request.timeout is not None else request.time_to_live
-        until = Deadline.never() if timeout is None else Deadline.after(timeout - age, now=now)
-        return Job(request, until, stale=stale)
+        if first.enqueued_at is not None:
+            age = self._ages.age(first.enqueued_at, first.locked_until, now)
+            if first.locked_until is not None:
+                stale = age >= (first.locked_until - first.enqueued_at).total_seconds() > 0
+        jobs = []
+        for request in requests:
+            timeout = request.timeout if request.timeout is not None else request.time_to_live
+            until = Deadline.never() if timeout is None else Deadline.after(timeout - age, now=now)
+            jobs.append(Job(request, until, stale=stale))
+        return jobs
+
+    async def serve(self, job: Job, settle: Settle, *, scattered: bool = False) -> None:
+        """Serve a request. Returns when its handler is done; the reply may still be on its way then.
+
+        `scattered`: do not serve it, but tell the caller to send it again by itself. Cancelled, it neither
+        replies nor settles.
+        """
+        self.running.add(job)
+        try:
+            outcome = await self._outcome(job, scattered)
+            decision = decide(outcome, can_reply=job.request.reply_to is not None)
+            if outcome.what in (What.RETURNED, What.FAILED):
+                await self._keep(job, decision)
+        except BaseException:
+            self._over(job)
+            raise
+        self._conclude(job, decision, settle)
+
+    def _over(self, job: Job) -> None:
+        self.running.discard(job)
+        if self._calls.get(job.key) is job:
+            del self._calls[job.key]
+        if job.ended is not None:
+            job.ended.set()
+        self.served += 1
 
     # -- what becomes of it ------------------------------------------------------------------------------
 
-    async def _outcome(self, job: Job) -> Outcome:
+    async def _outcome(self, job: Job, scattered: bool) -> Outcome:
         request = job.request
         if request.reply_to is not None and not self._may_reply_to(request.reply_to):
             return Outcome(What.FORBIDDEN, note=request.reply_to)
         if job.stale:
             return Outcome(What.LOCK_GONE)
-        await self._settle_twins(job)
+        if job.stopped is not None:
+            return Outcome(job.stopped, note=job.cancellation.reason or "")
+        if job.key in self._calls and request.call_id:
+            await self._settle_twins(job)
         if self._store is not None and request.reply_to is not None and request.call_id:
             cached = await self._store.get(job.key)
             if cached is not None:
                 return Outcome(What.CACHED, body=cached.body, status=cached.status)
         if request.delivery_count >= self._max_deliveries:
             return Outcome(What.POISONED, note=str(request.delivery_count))
+        if scattered:
+            return Outcome(What.SCATTERED)
         if request.problem is not None:
             return Outcome(What.UNDECODABLE, error=DecodeError(request.problem))
         handler = self._registry.get(request.subject)
@@ -196,20 +216,16 @@ class Worker:
         except DecodeError as error:
             return self._undecodable(handler, request, error)
         self._calls[job.key] = job
-        try:
-            return await self._run(job, handler, value)
-        finally:
-            if self._calls.get(job.key) is job:
-                del self._calls[job.key]
+        return await self._run(job, handler, value)
 
     async def _settle_twins(self, job: Job) -> None:
-        """If the same call is already being served here, let that end first."""
-        twin = self._calls.get(job.key) if job.request.call_id else None
-        if twin is None:
-            return
+        """The same call is already being served here: let that end first."""
+        twin = self._calls[job.key]
         if twin.request.sequence_number == job.request.sequence_number:
             # The very message again: the lock it was served under is gone, though nobody told us.
             twin.stop(What.LOCK_GONE, "the request was delivered again")
+        if twin.ended is None:
+            twin.ended = asyncio.Event()
         with anyio.move_on_after(max(0.0, min(job.deadline.remaining(), 3600.0))):
             await twin.ended.wait()
 
@@ -219,7 +235,13 @@ class Worker:
         return Outcome(What.UNDECODABLE, error=error)
 
     def _may_reply_to(self, queue: str) -> bool:
-        return any(fnmatch.fnmatchcase(queue.lower(), pattern) for pattern in self._reply_queues)
+        allowed = self._allowed.get(queue)
+        if allowed is None:
+            if len(self._allowed) >= _REMEMBERED_QUEUES:
+                self._allowed.clear()
+            allowed = any(fnmatch.fnmatchcase(queue.lower(), pattern) for pattern in self._reply_queues)
+            self._allowed[queue] = allowed
+        return allowed
 
     async def _run(self, job: Job, handler: Handler, value: Any) -> Outcome:
         request = job.request
@@ -350,17 +372,34 @@ class Worker:
 
     # -- carrying out ------------------------------------------------------------------------------------
 
-    async def _carry_out(self, job: Job, outcome: Outcome, settling: Settling) -> None:
-        decision = decide(outcome, can_reply=job.request.reply_to is not None)
-        if outcome.what in (What.RETURNED, What.FAILED):
-            await self._keep(job, decision)
-        while decision.reply is not None:
-            error = await self._reply(job, decision.reply)
+    def _conclude(self, job: Job, decision: Decision, settle: Settle) -> None:
+        """Reply if there is something to say, then settle. Goes on when Service Bus has the reply."""
+
+        def sent(error: SbrpcError | None) -> None:
             if error is None:
-                break
+                self._over(job)
+                settle(decision)
+                return
             _log.warning("no reply to call %s: %s", job.request.call_id, error)
-            decision = decide_unsent(decision, error, late=job.deadline.passed)
-        await self._settle(job, decision, settling)
+            if isinstance(error, BusError) and job.request.reply_to is not None:
+                self._forget_sender(job.request.reply_to)
+            self._conclude(job, decide_unsent(decision, error, late=job.deadline.passed), settle)
+
+        if decision.settlement is Settlement.DEAD_LETTER:
+            _log.warning(
+                "dead-lettering call %s of %r: %s: %s",
+                job.request.call_id,
+                job.request.subject,
+                decision.reason,
+                decision.description,
+            )
+        if decision.reply is None:
+            sent(None)
+            return
+        try:
+            self._post(job, self._answer(job, decision.reply), sent)
+        except SbrpcError as error:
+            sent(error)
 
     async def _keep(self, job: Job, decision: Decision) -> None:
         """Remember the reply before it is sent: a redelivery may come from the moment it is."""
@@ -385,61 +424,24 @@ class Worker:
         handler = self._registry.get(job.request.subject)
         return reply.code.value, error_body(reply, handler.spec.errors if handler is not None else None)
 
-    async def _reply(self, job: Job, reply: RpcError | Outcome) -> SbrpcError | None:
-        """Send a reply and wait until Service Bus has it; returns what went wrong, if anything did."""
+    def _answer(self, job: Job, reply: RpcError | Outcome) -> Reply:
+        request = job.request
+        if isinstance(reply, Outcome) and reply.what is What.SCATTERED:
+            return Reply(request.call_id, None, session_id=request.reply_to_session_id, alone=True)
         status, body = self._encoded(job, reply)
         if job.outflow is not None:
-            answer = self._part(job, status, body, end=True)
-        else:
-            session = job.request.reply_to_session_id
-            answer = Reply(job.request.call_id, status, body, session_id=session)
-        future: asyncio.Future[SbrpcError | None] = asyncio.get_running_loop().create_future()
+            return self._part(job, status, body, end=True)
+        return Reply(request.call_id, status, body, session_id=request.reply_to_session_id)
 
-        def done(error: SbrpcError | None) -> None:
-            if not future.done():
-                future.set_result(error)
-
-        try:
-            item = self._post(job, answer, done)
-        except SbrpcError as error:
-            return error
-        try:
-            return await future
-        finally:
-            item.abandoned = True
-            if future.done() and not future.cancelled() and isinstance(future.result(), BusError):
-                assert job.request.reply_to is not None
-                self._forget_sender(job.request.reply_to)
-
-    def _post(self, job: Job, reply: Reply, done: Callable[[SbrpcError | None], None]) -> Outgoing:
-        queue = job.request.reply_to
-        assert queue is not None
-        message = reply_message(reply, None if job.deadline.is_never else job.deadline.remaining())
+    def _post(self, job: Job, reply: Reply, done: Callable[[SbrpcError | None], None]) -> None:
+        request = job.request
+        assert request.reply_to is not None
+        if request.bundles:
+            reply.bundle = self._advice()
+        part = ReplyPart(reply, job.deadline, alone=not request.bundles)
         until = max(job.deadline, Deadline.after(_REPLY_PATIENCE))
-        item = Outgoing((message,), size_of(message), until, done, reply.session_id)
-        self._sender_to(queue).post(item)
-        return item
-
-    async def _settle(self, job: Job, decision: Decision, settling: Settling) -> None:
-        try:
-            if decision.settlement is Settlement.COMPLETE:
-                await settling.complete()
-            elif decision.settlement is Settlement.ABANDON:
-                await settling.abandon()
-            elif decision.settlement is Settlement.DEAD_LETTER:
-                _log.warning(
-                    "dead-lettered call %s of %r: %s: %s",
-                    job.request.call_id,
-                    job.request.subject,
-                    decision.reason,
-                    decision.description,
-                )
-                await settling.dead_letter(decision.reason, decision.description)
-            else:
-                settling.leave()
-        except BusError as error:
-            # The message comes again; the cache answers it.
-            _log.warning("call %s was answered but not settled: %s", job.request.call_id, error)
+        item = Outgoing((), part.size, until, done, reply.session_id, part=part)
+        self._sender_to(request.reply_to).post(item)
 
 
 class _Controlled:

@@ -1,80 +1,100 @@
-"""How the message of a request is settled, and how its lock is kept while a handler runs under it.
+"""How the message of a request is settled, and how its lock is kept while handlers run under it.
 
-Adapts what receives (one receiver for a queue, the session pump for a queue with sessions) to what serving
-needs. Knows locks and deliveries, not what is served.
+Carries out what was decided about a message, through what received it: one receiver for a queue, the session
+pump for a queue with sessions. A bundle is one message with many requests, settled once. Knows locks and
+deliveries, not what is served.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
 from time import monotonic
 
 from azure.servicebus import ServiceBusReceivedMessage
 
 from . import _sdk
+from ._decide import Decision, Settlement, all_of
 from ._locks import Lease, lock_duration
 from ._receiver import Receiver
 from ._receiving import Delivery
 
-__all__ = ["HeldLock", "QueueSettling", "SessionSettling"]
+__all__ = ["HeldLock", "SettledTogether", "settle_delivery", "settle_message"]
 
 _log = logging.getLogger("sbrpc.server")
 
 
-class QueueSettling:
-    """Settles through the receiver's task and does not wait for it: the next request may begin meanwhile."""
+def settle_message(
+    receiver: Receiver,
+    message: ServiceBusReceivedMessage,
+    decision: Decision,
+    on_settled: Callable[[], None],
+) -> None:
+    """Settle through the receiver's task and do not wait for it: the next request may begin meanwhile."""
+    settled = _begin(receiver, message, decision)
+    if settled is None:
+        receiver.leave()
+        on_settled()
+        return
 
-    def __init__(
-        self, receiver: Receiver, message: ServiceBusReceivedMessage, on_settled: Callable[[], None]
-    ) -> None:
-        self._receiver = receiver
-        self._message = message
-        self._on_settled = on_settled
-
-    async def complete(self) -> None:
-        self._receiver.complete(self._message).add_done_callback(self._settled)
-
-    async def abandon(self) -> None:
-        self._receiver.abandon(self._message).add_done_callback(self._settled)
-
-    async def dead_letter(self, reason: str, description: str) -> None:
-        self._receiver.dead_letter(self._message, reason, description).add_done_callback(self._settled)
-
-    def leave(self) -> None:
-        self._receiver.leave()
-
-    def _settled(self, future: asyncio.Future[None]) -> None:
-        self._on_settled()
+    def done(future: asyncio.Future[None]) -> None:
+        on_settled()
         error = future.exception() if not future.cancelled() else None
         if error is not None:
             # It comes again, and the store answers it.
-            _log.warning("message %s was not settled: %s", self._message.message_id, error)
+            _log.warning("message %s was not settled: %s", message.message_id, error)
+
+    settled.add_done_callback(done)
 
 
-class SessionSettling:
-    """Settles in line with what else happens to the session."""
+def _begin(
+    receiver: Receiver, message: ServiceBusReceivedMessage, decision: Decision
+) -> asyncio.Future[None] | None:
+    if decision.settlement is Settlement.COMPLETE:
+        return receiver.complete(message)
+    if decision.settlement is Settlement.ABANDON:
+        return receiver.abandon(message)
+    if decision.settlement is Settlement.DEAD_LETTER:
+        return receiver.dead_letter(message, decision.reason, decision.description)
+    return None
 
-    def __init__(self, delivery: Delivery) -> None:
-        self._delivery = delivery
 
-    async def complete(self) -> None:
-        await self._delivery.complete()
+async def settle_delivery(delivery: Delivery, decision: Decision) -> None:
+    """Settle in line with what else happens to the session.
 
-    async def abandon(self) -> None:
-        await self._delivery.abandon()
+    Raises:
+        BusError: it could not be settled and will be delivered again.
+    """
+    steps: dict[Settlement, Callable[[], Awaitable[None]]] = {
+        Settlement.COMPLETE: delivery.complete,
+        Settlement.ABANDON: delivery.abandon,
+        Settlement.DEAD_LETTER: lambda: delivery.dead_letter(decision.reason, decision.description),
+    }
+    step = steps.get(decision.settlement)
+    if step is not None:
+        await step()
 
-    async def dead_letter(self, reason: str, description: str) -> None:
-        await self._delivery.dead_letter(reason, description)
 
-    def leave(self) -> None:
-        pass
+class SettledTogether:
+    """Collects what was decided about the `count` requests of one message, and settles it after the last."""
+
+    def __init__(self, count: int, settle: Callable[[Decision], None]) -> None:
+        self._missing = count
+        self._settle = settle
+        self._decided: list[Decision] = []
+
+    def __call__(self, decision: Decision) -> None:
+        """One more is decided."""
+        self._decided.append(decision)
+        self._missing -= 1
+        if not self._missing:
+            self._settle(all_of(self._decided))
 
 
 class HeldLock:
-    """The lock of one request under which a handler runs."""
+    """The lock of one message under which handlers run."""
 
     def __init__(self, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
         self._receiver = receiver

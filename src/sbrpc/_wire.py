@@ -26,15 +26,19 @@ __all__ = [
     "Reply",
     "Request",
     "check_metadata",
+    "compose",
     "control_message",
     "error_body",
     "error_of",
     "ping_message",
+    "properties_of",
     "read_reply",
     "read_request",
     "reply_message",
     "request_message",
     "size_of",
+    "text",
+    "time_to_live",
 ]
 
 JSON = "application/json"
@@ -49,6 +53,9 @@ WINDOW = "sbrpc-window"
 """In a request: how many replies may come unasked, and that the caller asks for more. In a credit: how many
 may come in total."""
 CANCELLABLE = "sbrpc-cancellable"
+BUNDLE = "sbrpc-bundle"
+"""In a request: the caller understands bundles. In a reply: how many calls the server likes in one."""
+ALONE = "sbrpc-alone"
 CONTROL = "sbrpc-control"
 """In a reply: the queue that takes credit and cancel messages for this call."""
 CONTROL_SESSION = "sbrpc-control-session"
@@ -64,14 +71,14 @@ _LONGEST_TIME_TO_LIVE = 0xFFFF_FFFF
 
 # Time to live is a backstop: a request may outlive its deadline by no more than this, a
 # reply stays long enough for a caller that lost its link and drains the old session.
-_REQUEST_MARGIN = 1.0
-_REPLY_MARGIN = 30.0
+REQUEST_MARGIN = 1.0
+REPLY_MARGIN = 30.0
 
 # Header, properties section, annotations and framing of a message, estimated from above.
-_ENVELOPE = 512
+ENVELOPE = 512
 _PER_PROPERTY = 12
 
-_NO_PROPERTIES = AmqpMessageProperties()
+NO_PROPERTIES = AmqpMessageProperties()
 
 
 class Address(NamedTuple):
@@ -81,9 +88,9 @@ class Address(NamedTuple):
     session: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Request:
-    """A call as it stands in a message."""
+    """A call as it stands in a message. `timeout` alone changes: to what is left when it leaves."""
 
     subject: str
     body: bytes
@@ -97,6 +104,8 @@ class Request:
     fingerprint: str | None = None
     window: int | None = None
     cancellable: bool = False
+    bundles: bool = False
+    """The caller understands bundled replies, and wants to know whether the server takes bundles."""
     time_to_live: float | None = None
     problem: str | None = None
     """What is wrong with the envelope, for an `INVALID_ARGUMENT` reply."""
@@ -106,13 +115,13 @@ class Request:
     locked_until: datetime | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Reply:
     """An answer, or one part of a streamed answer, as it stands in a message."""
 
     call_id: str
     status: str | None
-    """`OK` or the name of an error; None for a notice that only carries a control address."""
+    """`OK` or the name of an error; None for a notice: a control address, or that it is to come `alone`."""
     body: bytes = b""
     sequence: int | None = None
     end: bool = False
@@ -120,6 +129,10 @@ class Reply:
     window: int | None = None
     """In a credit message: how many replies may come in total."""
     session_id: str | None = None
+    bundle: int | None = None
+    """How many calls the server likes to be given in one message."""
+    alone: bool = False
+    """The bundle came to nothing; the caller is to send the call again, by itself."""
     subject: str | None = None
     enqueued_at: datetime | None = None
 
@@ -139,10 +152,12 @@ def request_message(request: Request) -> AmqpAnnotatedMessage:
         properties[WINDOW] = request.window
     if request.cancellable:
         properties[CANCELLABLE] = True
-    return _message(
+    if request.bundles:
+        properties[BUNDLE] = True
+    return compose(
         request.body,
         properties,
-        _time_to_live(request.timeout, _REQUEST_MARGIN),
+        time_to_live(request.timeout, REQUEST_MARGIN),
         subject=request.subject,
         content_type=JSON,
         message_id=request.call_id,
@@ -163,10 +178,14 @@ def reply_message(reply: Reply, remaining: float | None) -> AmqpAnnotatedMessage
     if reply.control is not None:
         properties[CONTROL] = reply.control.queue
         properties[CONTROL_SESSION] = reply.control.session or ""
-    return _message(
+    if reply.bundle is not None:
+        properties[BUNDLE] = reply.bundle
+    if reply.alone:
+        properties[ALONE] = True
+    return compose(
         reply.body,
         properties,
-        _time_to_live(remaining, _REPLY_MARGIN),
+        time_to_live(remaining, REPLY_MARGIN),
         subject=reply.subject,
         content_type=JSON,
         message_id=token_hex(16),
@@ -177,7 +196,7 @@ def reply_message(reply: Reply, remaining: float | None) -> AmqpAnnotatedMessage
 
 def control_message(kind: str, call_id: str, to: Address, window: int = 0) -> AmqpAnnotatedMessage:
     """A credit or a cancel, to the server instance that works on a call."""
-    return _message(
+    return compose(
         b"",
         {WINDOW: window} if kind == CREDIT else {},
         60_000,
@@ -190,25 +209,26 @@ def control_message(kind: str, call_id: str, to: Address, window: int = 0) -> Am
 
 def ping_message(ping_id: str, session_id: str) -> AmqpAnnotatedMessage:
     """A message to one's own reply session; coming back, it proves that the path works."""
-    return _message(
+    return compose(
         b"", {}, 60_000, subject=PING, message_id=ping_id, correlation_id=ping_id, group_id=session_id
     )
 
 
-def _message(
-    body: bytes, application: dict[str, Any], time_to_live: int | None, **properties: Any
+def compose(
+    body: bytes | list[bytes], application: dict[str, Any], lifetime: int | None, **properties: Any
 ) -> AmqpAnnotatedMessage:
+    """A message with one or several data sections. `lifetime` is in milliseconds."""
     # The SDK's plain message class spends more time on being built than on being encoded, and cuts off the
     # milliseconds of a time to live.
     return AmqpAnnotatedMessage(
         data_body=body,
-        header={"time_to_live": time_to_live} if time_to_live is not None else None,
+        header={"time_to_live": lifetime} if lifetime is not None else None,
         properties=properties,
         application_properties=application or None,
     )
 
 
-def _time_to_live(remaining: float | None, margin: float) -> int | None:
+def time_to_live(remaining: float | None, margin: float) -> int | None:
     """Milliseconds; AMQP has 32 bits for them."""
     if remaining is None or math.isinf(remaining):
         return None
@@ -279,29 +299,30 @@ def read_request(message: ServiceBusReceivedMessage) -> Request:
     """The call in a message, whoever sent it."""
     # The SDK's own properties look at the whole section each time; reading past them is ten times faster.
     raw = message.raw_amqp_message
-    envelope = raw.properties or _NO_PROPERTIES
-    properties = _properties(raw.application_properties)
+    envelope = raw.properties or NO_PROPERTIES
+    properties = properties_of(raw.application_properties)
     problems: list[str] = []
     timeout = _number(properties, TIMEOUT, problems)
     window = _number(properties, WINDOW, problems)
     body = _body(message, problems)
-    subject = _text(envelope.subject) or ""
+    subject = text(envelope.subject) or ""
     if not subject:
         problems.append("the message has no subject; put the method's name there")
-    time_to_live = raw.header.time_to_live if raw.header is not None else None
+    lifetime = raw.header.time_to_live if raw.header is not None else None
     return Request(
         subject=subject,
         body=body,
-        call_id=_text(envelope.message_id) or "",
-        reply_to=_text(envelope.reply_to) or None,
-        reply_to_session_id=_text(envelope.reply_to_group_id) or None,
+        call_id=text(envelope.message_id) or "",
+        reply_to=text(envelope.reply_to) or None,
+        reply_to_session_id=text(envelope.reply_to_group_id) or None,
         timeout=timeout / 1000 if timeout is not None else None,
         metadata={k: _plain(v) for k, v in properties.items() if not k.startswith(RESERVED)},
-        session_id=_text(envelope.group_id) or None,
-        fingerprint=_text(properties.get(FINGERPRINT)),
+        session_id=text(envelope.group_id) or None,
+        fingerprint=text(properties.get(FINGERPRINT)),
         window=int(window) if window is not None and window >= 1 else None,
         cancellable=properties.get(CANCELLABLE) is True,
-        time_to_live=time_to_live / 1000 if time_to_live else None,
+        bundles=properties.get(BUNDLE) is True,
+        time_to_live=lifetime / 1000 if lifetime else None,
         problem="; ".join(problems) or None,
         delivery_count=message.delivery_count or 0,
         sequence_number=message.sequence_number or 0,
@@ -313,31 +334,35 @@ def read_request(message: ServiceBusReceivedMessage) -> Request:
 def read_reply(message: ServiceBusReceivedMessage) -> Reply:
     """The answer in a message that arrived on a reply session, or a control message."""
     raw = message.raw_amqp_message
-    envelope = raw.properties or _NO_PROPERTIES
-    properties = _properties(raw.application_properties)
+    envelope = raw.properties or NO_PROPERTIES
+    properties = properties_of(raw.application_properties)
     ignored: list[str] = []
     sequence = _number(properties, SEQUENCE, ignored)
     window = _number(properties, WINDOW, ignored)
-    queue = _text(properties.get(CONTROL))
-    control = Address(queue, _text(properties.get(CONTROL_SESSION)) or None) if queue else None
-    status = _text(properties.get(STATUS))
-    if status is None and control is None:
+    queue = text(properties.get(CONTROL))
+    control = Address(queue, text(properties.get(CONTROL_SESSION)) or None) if queue else None
+    status = text(properties.get(STATUS))
+    alone = properties.get(ALONE) is True
+    if status is None and control is None and not alone:
         status = ErrorCode.UNKNOWN.value
+    bundle = _number(properties, BUNDLE, ignored)
     return Reply(
-        call_id=_text(envelope.correlation_id) or "",
+        call_id=text(envelope.correlation_id) or "",
         status=status,
         body=_body(message, ignored),
         sequence=int(sequence) if sequence is not None else None,
         end=properties.get(END) is True,
         control=control,
         window=int(window) if window is not None else None,
-        session_id=_text(envelope.group_id),
-        subject=_text(envelope.subject),
+        session_id=text(envelope.group_id),
+        bundle=int(bundle) if bundle is not None else None,
+        alone=alone,
+        subject=text(envelope.subject),
         enqueued_at=message.enqueued_time_utc,
     )
 
 
-def _properties(raw: Mapping[str | bytes, Any] | None) -> dict[str, Any]:
+def properties_of(raw: Mapping[str | bytes, Any] | None) -> dict[str, Any]:
     """Application properties by string key; the SDK hands out keys and strings as bytes."""
     return {
         _plain(key): value.decode("utf-8", "replace") if isinstance(value, bytes) else value
@@ -375,7 +400,7 @@ def _number(properties: Mapping[str, Any], name: str, problems: list[str]) -> fl
     return number
 
 
-def _text(value: Any) -> str | None:
+def text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return _plain(value)
@@ -392,7 +417,7 @@ def size_of(message: ServiceBusMessage | AmqpAnnotatedMessage) -> int:
     """How many bytes a message takes, estimated from above, without encoding it."""
     raw = message.raw_amqp_message if isinstance(message, ServiceBusMessage) else message
     body: Any = raw.body
-    size = _ENVELOPE
+    size = ENVELOPE
     if isinstance(body, bytes | str):
         size += len(body)
     elif body is not None:

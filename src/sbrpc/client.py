@@ -31,6 +31,7 @@ from tenacity import (
 from tenacity.stop import stop_base
 
 from . import _sdk
+from ._bundles import MOST_IN_A_BUNDLE, CallPart
 from ._codec import difference
 from ._link import PROMPT
 from ._replies import ReplyChannel
@@ -89,6 +90,8 @@ class RpcClient:
             attempts together.
         max_message_size: bytes, 256 KB on Standard, up to 100 MB on Premium.
         heartbeat: seconds of silence after which the path of replies is tried.
+        bundle: whether calls that wait for their turn anyway may share a message, with services that
+            understand it. A lone call is never held up.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class RpcClient:
         retry: AsyncRetrying | None = None,
         max_message_size: int = 256 * 1024,
         heartbeat: float = 60.0,
+        bundle: bool = True,
     ) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
@@ -118,6 +122,7 @@ class RpcClient:
         )
         self._limit = max_message_size
         self._heartbeat = heartbeat
+        self._bundle = bundle
         self._stack: AsyncExitStack | None = None
         self._bus: ServiceBusClient | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -295,24 +300,41 @@ class RpcClient:
         channel, _ = self._running()
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         control: list[Address] = []
+        item: Outgoing | None = None
 
         def on_reply(reply: Reply) -> bool:
+            if reply.bundle is not None:
+                sender.bundle = min(reply.bundle, MOST_IN_A_BUNDLE)
             if reply.status is None:
-                control[:] = [reply.control] if reply.control is not None else []
+                if reply.alone:
+                    again()
+                else:
+                    control[:] = [reply.control] if reply.control is not None else []
                 return False
             if not future.done():
                 future.set_result(reply)
             return True
 
+        def again() -> None:
+            """The server that had the bundle is gone. Once, or what doubles the notice doubles the call."""
+            nonlocal item
+            if item is None or item.part is None or item.part.key is None:
+                return
+            try:
+                item = _post(sender, request, info.deadline, fail, alone=True)
+            except SbrpcError as error:
+                fail(error)
+
         def fail(error: SbrpcError | None) -> None:
             if error is not None and not future.done():
                 future.set_exception(error)
 
+        sender = self._sender_to(queue)
         address = channel.register(call_id, info.deadline, on_reply, fail)
-        item: Outgoing | None = None
         timer = _at(info.deadline, lambda: fail(self._too_late(queue, spec, info)))
         try:
-            item = self._post(queue, spec, body, info, call_id, address, fail)
+            request = self._request(spec, body, info, call_id, address)
+            item = _post(sender, request, info.deadline, fail, alone=not spec.bundle)
             reply = await future
         except asyncio.CancelledError:
             if control and spec.cancellable:
@@ -340,7 +362,8 @@ class RpcClient:
         item: Outgoing | None = None
         timer = _at(info.deadline, lambda: fail(self._too_late(queue, spec, info)))
         try:
-            item = self._post(queue, spec, body, info, info.call_id, address, fail)
+            request = self._request(spec, body, info, info.call_id, address)
+            item = _post(self._sender_to(queue), request, info.deadline, fail, alone=True)
             while (reply := await inflow.next()) is not None:
                 yield _result(spec, reply)
                 total = inflow.grant()
@@ -355,25 +378,32 @@ class RpcClient:
                 self._tell(CANCEL, info.call_id, inflow.control)
 
     async def _command(self, queue: str, spec: MethodSpec, body: bytes, info: CallInfo) -> None:
-        message = request_message(_request(spec, body, info, info.call_id))
+        message = request_message(self._request(spec, body, info, info.call_id))
         await self._sender_to(queue).send(
             [message], size_of(message), deadline=info.deadline, group=info.session_id
         )
 
-    def _post(
-        self,
-        queue: str,
-        spec: MethodSpec,
-        body: bytes,
-        info: CallInfo,
-        call_id: str,
-        address: Address,
-        done: Callable[[SbrpcError | None], None],
-    ) -> Outgoing:
-        message = request_message(_request(spec, body, info, call_id, address))
-        item = Outgoing((message,), size_of(message), info.deadline, done, info.session_id)
-        self._sender_to(queue).post(item)
-        return item
+    def _request(
+        self, spec: MethodSpec, body: bytes, info: CallInfo, call_id: str, reply_to: Address | None = None
+    ) -> Request:
+        remaining = info.deadline.remaining()
+        if remaining <= 0:
+            raise DeadlineExceeded(f"{spec}: the deadline passed before the call was sent")
+        streams = spec.kind is MethodKind.STREAM
+        return Request(
+            subject=spec.subject,
+            body=body,
+            call_id=call_id,
+            reply_to=reply_to.queue if reply_to is not None else None,
+            reply_to_session_id=reply_to.session if reply_to is not None else None,
+            timeout=None if info.deadline.is_never else remaining,
+            metadata=info.metadata,
+            session_id=info.session_id,
+            fingerprint=spec.fingerprint,
+            window=spec.window if streams else None,
+            cancellable=spec.cancellable and not streams,
+            bundles=self._bundle and reply_to is not None,
+        )
 
     def _tell(self, kind: str, call_id: str, to: Address, total: int = 0) -> None:
         """Send a credit or a cancel; nobody waits for it, and losing one does no lasting harm."""
@@ -467,26 +497,19 @@ def _at(deadline: Deadline, act: Callable[[], None]) -> asyncio.Handle:
     return loop.call_later(max(0.0, deadline.at - monotonic()), act)
 
 
-def _request(
-    spec: MethodSpec, body: bytes, info: CallInfo, call_id: str, reply_to: Address | None = None
-) -> Request:
-    remaining = info.deadline.remaining()
-    if remaining <= 0:
-        raise DeadlineExceeded(f"{spec}: the deadline passed before the call was sent")
-    streams = spec.kind is MethodKind.STREAM
-    return Request(
-        subject=spec.subject,
-        body=body,
-        call_id=call_id,
-        reply_to=reply_to.queue if reply_to is not None else None,
-        reply_to_session_id=reply_to.session if reply_to is not None else None,
-        timeout=None if info.deadline.is_never else remaining,
-        metadata=info.metadata,
-        session_id=info.session_id,
-        fingerprint=spec.fingerprint,
-        window=spec.window if streams else None,
-        cancellable=spec.cancellable and not streams,
-    )
+def _post(
+    sender: Sender,
+    request: Request,
+    deadline: Deadline,
+    done: Callable[[SbrpcError | None], None],
+    *,
+    alone: bool,
+) -> Outgoing:
+    # Calls in order per key never share a message: it would have one key.
+    part = CallPart(request, deadline, alone=alone or not request.bundles or request.session_id is not None)
+    item = Outgoing((), part.size, deadline, done, request.session_id, part=part)
+    sender.post(item)
+    return item
 
 
 def _encode(spec: MethodSpec, request: Any) -> bytes:

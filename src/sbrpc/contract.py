@@ -65,6 +65,7 @@ class MethodSpec:
     timeout: float | None = None
     cancellable: bool = False
     window: int = 32
+    bundle: bool = True
     key: Callable[[Any], str] | None = None
     errors: Mapping[str, ErrorSpec] = field(default_factory=dict)
     fingerprint: str = ""
@@ -237,6 +238,7 @@ def method(
     errors: Sequence[type[RpcError]] = (),
     key: Callable[[Any], str] | None = None,
     window: int = 32,
+    bundle: bool = True,
 ) -> MethodDecorator: ...
 def method(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Declare a method of a contract.
@@ -245,7 +247,9 @@ def method(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     call when the service is unavailable; `timeout` in seconds, the most any call may take; `one_way` for a
     command without a reply; `cancellable`, so that a caller that gives up also stops the handler (costs one
     message per call); `errors`, the `RpcError` subclasses that arrive at the caller as themselves; `key`, a
-    function from request to ordering key; `window`, how many streamed replies may be on their way unread.
+    function from request to ordering key; `window`, how many streamed replies may be on their way unread;
+    `bundle=False`, so that no call of this method shares a message with others: its request is then completed
+    as soon as it is answered, not when all of the bundle is.
     """
     if function is not None:
         return _declare(function, {})
@@ -381,6 +385,7 @@ def _specify(
         timeout=float(timeout) if timeout is not None else None,
         cancellable=bool(options.get("cancellable")) or streams,
         window=window,
+        bundle=bool(options.get("bundle", True)),
         key=options.get("key"),
         errors=_error_specs(where, options.get("errors", ()), scope),
         fingerprint=fingerprint(kind.value, codecs["request"], codecs["response"]),

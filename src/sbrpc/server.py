@@ -13,7 +13,6 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from secrets import token_hex
-from time import monotonic
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -24,18 +23,21 @@ from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from . import _sdk
+from ._bundles import MOST_IN_A_BUNDLE
 from ._cache import MemoryReplyStore, ReplyStore
-from ._decide import What
+from ._decide import Decision, What
 from ._handlers import Registry
+from ._intake import Advice, Intake
 from ._link import PROMPT, Link
 from ._receiver import Receiver
 from ._receiving import Delivery, Pause
 from ._replies import ReplyChannel
 from ._sender import Sender
-from ._serving import Job, Worker
+from ._serving import Worker
 from ._sessions import ACCEPT_WAIT, SessionPump
-from ._settling import HeldLock, QueueSettling, SessionSettling
+from ._settling import settle_delivery
 from ._signals import asked_to_stop
+from ._wire import read_request
 from .context import CallInfo
 from .contract import Contract, Method, StreamMethod, UnaryMethod, spec_of
 from .errors import AccessDenied, BusError, ContractError, EntityNotFound, NotRunning, Unavailable
@@ -49,8 +51,8 @@ _MEMORY: Any = object()
 
 _log = logging.getLogger("sbrpc.server")
 
-# How often running handlers are looked through for locks to renew. Locks last 5 s at least, as a rule 60.
-_LOOK_AT_LOCKS = 0.25
+# Without bundles there is much to receive; with them few messages are many calls, which others could take.
+_PREFETCH = 4
 
 
 class _UnaryRegistrar(Generic[Req, Res]):
@@ -104,7 +106,8 @@ class RpcServer:
         contracts: what is served, all on one queue.
         queue: the request queue; the first contract's name unless given.
         concurrency: how many handlers run at once.
-        prefetch: how many requests may wait here besides, already locked; `concurrency` by default.
+        prefetch: how many messages may wait here besides, already locked; each may have many calls.
+        bundle: whether callers are told that their calls may share a message. A server understands it always.
         max_concurrent_sessions: for a queue that requires sessions: serves the calls of one key in order, and
             so many keys side by side.
         reply_queues: patterns of the queues that replies may be sent to. A request that names another one is
@@ -135,6 +138,7 @@ class RpcServer:
         max_message_size: int = 256 * 1024,
         threads: int | None = None,
         grace: float = 20.0,
+        bundle: bool = True,
     ) -> None:
         if not contracts:
             raise ContractError("a server needs at least one contract: RpcServer(connection, Movies)")
@@ -147,24 +151,28 @@ class RpcServer:
         self._registry = Registry(contracts)
         self._contracts = contracts
         self._concurrency = concurrency
-        self._prefetch = concurrency if prefetch is None else prefetch
+        self._prefetch = min(concurrency, _PREFETCH) if prefetch is None else prefetch
         self._sessions = max_concurrent_sessions
         self._reply_queues = tuple(reply_queues)
         self._control_queue = control_queue
         self._limit = max_message_size
         self._grace = grace
         self._instance = f"{socket.gethostname()[:40]}-{os.getpid()}-{token_hex(6)}"
+        advice = Advice(concurrency)
         self._worker = Worker(
             self._registry,
             sender_to=self._sender_to,
             control_of=self._control_of,
             forget_sender=self._forget_sender,
+            advice=advice if bundle else lambda: None,
             reply_queues=self._reply_queues,
             middleware=middleware,
             store=MemoryReplyStore() if store is _MEMORY else store,
             max_deliveries=max_deliveries,
             threads=threads or concurrency,
         )
+        self._changed = asyncio.Event()
+        self._intake = Intake(self._worker, concurrency, advice, self._room_made)
         self._stack: AsyncExitStack | None = None
         self._bus: ServiceBusClient | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -173,11 +181,8 @@ class RpcServer:
         self._receiver: Receiver | None = None
         self._receivers: set[Receiver] = set()
         self._pump: SessionPump | None = None
-        self._locks: dict[Job, HeldLock] = {}
-        self._held = 0
         self._draining = False
         self._taking = asyncio.Event()
-        self._changed = asyncio.Event()
         self._failure: BusError | None = None
 
     # -- handlers ----------------------------------------------------------------------------------------
@@ -237,7 +242,7 @@ class RpcServer:
                 self._tasks.start_soon(self._take_sessions, name=f"sessions of {self.queue}")
             else:
                 self._tasks.start_soon(self._take, name=f"requests of {self.queue}")
-                self._tasks.start_soon(self._keep_locks, name=f"locks of {self.queue}")
+                self._tasks.start_soon(self._intake.keep_locks, name=f"locks of {self.queue}")
             self._stack = stack.pop_all()
         return self
 
@@ -332,6 +337,7 @@ class RpcServer:
             self._pump.stop()
         with anyio.move_on_after(self._grace if grace is None else grace):
             await self._until(self._is_idle)
+        self._intake.stop(What.DRAINING, "the server is shutting down")
         for job in list(self._worker.running):
             job.stop(What.DRAINING, "the server is shutting down")
         with anyio.move_on_after(_sdk.CLOSE_TIMEOUT):
@@ -354,7 +360,7 @@ class RpcServer:
             await self._until(lambda: not self._receivers and (self._pump is None or not self._pump.active))
 
     def _is_idle(self) -> bool:
-        return not self._worker.running and not self._held
+        return not self._worker.running and not self._intake.held
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():
@@ -400,7 +406,7 @@ class RpcServer:
             link.handler,
             link.what,
             on_message=lambda message: self._on_message(receiver, message),
-            has_room=lambda: self._held < self._concurrency,
+            has_room=lambda: self._intake.has_room,
             outlives_link=True,
         )
         return receiver
@@ -470,40 +476,12 @@ class RpcServer:
 
     def _on_message(self, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
         assert self._tasks is not None
-        self._held += 1
-        self._tasks.start_soon(self._serve_one, receiver, message, name=f"serve {self.queue}")
+        self._intake.take(receiver, message, self._tasks)
 
-    async def _serve_one(self, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
-        settling = QueueSettling(receiver, message, self._changed.set)
-        taken: list[Job] = []
-
-        def started(job: Job) -> None:
-            taken.append(job)
-            self._locks[job] = HeldLock(receiver, message)
-
-        try:
-            await self._worker.serve(message, settling, started=started)
-        except Exception:  # a bug of ours: the lock runs out and the request comes again
-            _log.exception("serving a request of %r failed", self.queue)
-            settling.leave()
-        finally:
-            for job in taken:
-                del self._locks[job]
-            self._held -= 1
-            self._changed.set()
-            receiver.room_made()
-            if self._receiver is not None:
-                self._receiver.room_made()
-
-    async def _keep_locks(self) -> None:
-        """Renew the locks of handlers that run for long; stop those whose lock is gone."""
-        while True:
-            await anyio.sleep(_LOOK_AT_LOCKS)
-            now = monotonic()
-            for job, lock in list(self._locks.items()):
-                why = lock.look(now)
-                if why is not None:
-                    job.stop(What.LOCK_GONE, why)
+    def _room_made(self) -> None:
+        self._changed.set()
+        if self._receiver is not None:
+            self._receiver.room_made()
 
     # -- requests in order -------------------------------------------------------------------------------
 
@@ -531,7 +509,14 @@ class RpcServer:
         for delivery in deliveries:
             if self._draining:
                 return
-            await self._worker.serve(delivery.message, SessionSettling(delivery))
+            decided: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+            (job,) = self._worker.jobs([read_request(delivery.message)])
+            try:
+                await self._worker.serve(job, decided.set_result)
+                await settle_delivery(delivery, await decided)
+            except BusError as error:
+                # It comes again; the cache answers it.
+                _log.warning("call %s was answered but not settled: %s", job.request.call_id, error)
 
     # -- replies -----------------------------------------------------------------------------------------
 
@@ -542,6 +527,7 @@ class RpcServer:
             if bus is None or tasks is None:
                 raise NotRunning("the server is not running")
             sender = Sender(lambda: bus.get_queue_sender(queue, **PROMPT), queue, limit=self._limit)
+            sender.bundle = MOST_IN_A_BUNDLE
             self._senders[queue] = sender
             tasks.start_soon(sender.run, name=f"replies to {queue}")
         return sender

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -214,7 +215,7 @@ def test_a_string_body_is_read() -> None:
 def test_a_reply_comes_back(reply: Reply) -> None:
     """Status, sequence, end and control address survive the way."""
     read = read_reply(received(reply_message(reply, 5)))
-    assert read == Reply(**{**reply.__dict__, "enqueued_at": ENQUEUED})
+    assert read == replace(reply, enqueued_at=ENQUEUED)
 
 
 def test_a_reply_lives_until_the_caller_is_gone() -> None:

@@ -1,0 +1,315 @@
+"""Many calls, or many replies, in one message.
+
+Every data section of a bundle is one call or one reply: a line of JSON with what would otherwise be
+properties of a message, and the body behind it. What all have in common stands in the message: the callers'
+reply session, or the session replied to. Pure, like `_wire`; a message that is no bundle after all is a
+`DecodeError`. When calls travel together is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from azure.servicebus import ServiceBusReceivedMessage
+from azure.servicebus.amqp import AmqpAnnotatedMessage
+
+from ._wire import (
+    BUNDLE,
+    ENVELOPE,
+    LONGEST_ID,
+    NO_PROPERTIES,
+    OK,
+    REPLY_MARGIN,
+    REQUEST_MARGIN,
+    RESERVED,
+    Address,
+    Reply,
+    Request,
+    compose,
+    properties_of,
+    reply_message,
+    request_message,
+    text,
+    time_to_live,
+)
+from .context import Deadline
+from .errors import DecodeError
+
+__all__ = [
+    "BUNDLE_TYPE",
+    "MOST_IN_A_BUNDLE",
+    "CallPart",
+    "ReplyPart",
+    "is_bundle",
+    "read_replies",
+    "read_requests",
+]
+
+BUNDLE_TYPE = "application/vnd.sbrpc.bundle.v1"
+BUNDLE_SUBJECT = "sbrpc.bundle"
+
+# What a reader takes from one message; writers stay below a quarter of it.
+_MOST_SECTIONS = 1024
+
+MOST_IN_A_BUNDLE = 256
+
+NO_ADDRESS = Address("", None)
+
+_compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+class CallPart:
+    """A call on its way out. `alone`: it does not share a message."""
+
+    __slots__ = ("_deadline", "_request", "key")
+
+    def __init__(self, request: Request, deadline: Deadline, *, alone: bool = False) -> None:
+        self._request = request
+        self._deadline = deadline
+        self.key: str | None = None if alone else request.reply_to_session_id
+        """Parts of one key can share a message."""
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes, in a message of its own or in a bundle, estimated from above."""
+        request = self._request
+        size = ENVELOPE + len(request.body)
+        for value in (request.call_id, request.subject, request.reply_to, request.reply_to_session_id):
+            size += _longest(value or "")
+        return size + sum(_longest(k) + _longest(v) + 16 for k, v in request.metadata.items())
+
+    def message(self) -> AmqpAnnotatedMessage:
+        """It by itself, as what is left of its deadline now."""
+        self._stamp()
+        return request_message(self._request)
+
+    def together(self, parts: Sequence[CallPart]) -> AmqpAnnotatedMessage:
+        """One message with all the parts, this one among them."""
+        first = self._request
+        return compose(
+            [part._section() for part in parts],
+            {},
+            time_to_live(_longest_left([part._deadline for part in parts]), REQUEST_MARGIN),
+            subject=BUNDLE_SUBJECT,
+            content_type=BUNDLE_TYPE,
+            # The same calls make the same id, so that duplicate detection recognises what is sent again.
+            message_id=_digest(part._request.call_id for part in parts),
+            reply_to=first.reply_to,
+            reply_to_group_id=first.reply_to_session_id,
+        )
+
+    def _stamp(self) -> None:
+        if not self._deadline.is_never:
+            self._request.timeout = self._deadline.remaining()
+
+    def _section(self) -> bytes:
+        self._stamp()
+        request = self._request
+        header: dict[str, Any] = {"id": request.call_id, "subject": request.subject}
+        if request.timeout is not None:
+            header["timeout-ms"] = max(0, int(request.timeout * 1000))
+        if request.fingerprint:
+            header["fingerprint"] = request.fingerprint
+        if request.cancellable:
+            header["cancellable"] = True
+        if request.metadata:
+            header["metadata"] = dict(request.metadata)
+        return b"%b\n%b" % (_compact(header).encode(), request.body)
+
+
+class ReplyPart:
+    """A reply on its way out. `alone`: it does not share a message."""
+
+    __slots__ = ("_deadline", "_reply", "key")
+
+    def __init__(self, reply: Reply, deadline: Deadline, *, alone: bool = False) -> None:
+        self._reply = reply
+        self._deadline = deadline
+        self.key: str | None = None if alone else reply.session_id
+        """Parts of one key can share a message."""
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes, in a message of its own or in a bundle, estimated from above."""
+        reply = self._reply
+        control = reply.control or NO_ADDRESS
+        size = ENVELOPE + len(reply.body)
+        for value in (reply.call_id, reply.status, reply.session_id, *control):
+            size += _longest(value or "")
+        return size
+
+    def message(self) -> AmqpAnnotatedMessage:
+        """It by itself."""
+        return reply_message(self._reply, _left(self._deadline))
+
+    def together(self, parts: Sequence[ReplyPart]) -> AmqpAnnotatedMessage:
+        """One message with all the parts, this one among them."""
+        first = self._reply
+        return compose(
+            [part._section() for part in parts],
+            {BUNDLE: first.bundle} if first.bundle is not None else {},
+            time_to_live(_longest_left([part._deadline for part in parts]), REPLY_MARGIN),
+            subject=BUNDLE_SUBJECT,
+            content_type=BUNDLE_TYPE,
+            message_id=_digest(f"{part._reply.call_id}.{part._reply.sequence}" for part in parts),
+            group_id=first.session_id,
+        )
+
+    def _section(self) -> bytes:
+        reply = self._reply
+        header: dict[str, Any] = {"id": reply.call_id}
+        if reply.status is not None and reply.status != OK:
+            header["status"] = reply.status
+        if reply.sequence is not None:
+            header["seq"] = reply.sequence
+            header["end"] = reply.end
+        if reply.control is not None:
+            header["control"] = [reply.control.queue, reply.control.session]
+        if reply.status is None:
+            header["notice"] = "alone" if reply.alone else "control"
+        return b"%b\n%b" % (_compact(header).encode(), reply.body)
+
+
+def _left(deadline: Deadline) -> float | None:
+    return None if deadline.is_never else deadline.remaining()
+
+
+def _longest_left(deadlines: Sequence[Deadline]) -> float | None:
+    return _left(max(deadlines))
+
+
+def _digest(ids: Any) -> str:
+    return blake2b("|".join(ids).encode(), digest_size=16).hexdigest()
+
+
+def _longest(value: str) -> int:
+    # JSON escapes a control character with six bytes and a quotation mark with two.
+    return len(value) if value.isalnum() and value.isascii() else 6 * len(value)
+
+
+# -- reading -------------------------------------------------------------------------------------------
+
+
+def is_bundle(message: ServiceBusReceivedMessage) -> bool:
+    """Whether a message claims to carry many."""
+    properties = message.raw_amqp_message.properties
+    return properties is not None and text(properties.content_type) == BUNDLE_TYPE
+
+
+def read_requests(message: ServiceBusReceivedMessage) -> list[Request]:
+    """The calls in a bundle.
+
+    Raises:
+        DecodeError: one of them cannot be told from the others, or they have no address to reply to.
+    """
+    raw = message.raw_amqp_message
+    envelope = raw.properties or NO_PROPERTIES
+    reply_to = text(envelope.reply_to)
+    session = text(envelope.reply_to_group_id)
+    if not reply_to or not session:
+        raise DecodeError("the bundle has no reply session; calls without one travel by themselves")
+    sequence_number = message.sequence_number or 0
+    delivery_count = message.delivery_count or 0
+    enqueued_at, locked_until = message.enqueued_time_utc, message.locked_until_utc
+    lifetime = raw.header.time_to_live if raw.header is not None else None
+    requests = []
+    for header, body in _sections(message):
+        timeout = header.get("timeout-ms")
+        if not isinstance(timeout, int | float) or not math.isfinite(timeout):
+            timeout = None
+        metadata, problem = _metadata(header.get("metadata"))
+        subject = header.get("subject")
+        if not isinstance(subject, str) or not subject:
+            subject, problem = "", "the call has no subject; put the method's name there"
+        requests.append(
+            Request(
+                subject=subject,
+                body=body,
+                call_id=header["id"],
+                reply_to=reply_to,
+                reply_to_session_id=session,
+                timeout=timeout / 1000 if timeout is not None else None,
+                metadata=metadata,
+                fingerprint=header.get("fingerprint"),
+                cancellable=header.get("cancellable") is True,
+                bundles=True,
+                time_to_live=lifetime / 1000 if lifetime else None,
+                problem=problem,
+                delivery_count=delivery_count,
+                sequence_number=sequence_number,
+                enqueued_at=enqueued_at,
+                locked_until=locked_until,
+            )
+        )
+    return requests
+
+
+def _metadata(given: Any) -> tuple[Mapping[str, str], str | None]:
+    if given is None:
+        return {}, None
+    if not isinstance(given, dict):
+        return {}, f"the metadata of the call must be an object, not {given!r:.40}"
+    return {k: str(v) for k, v in given.items() if not k.startswith(RESERVED)}, None
+
+
+def read_replies(message: ServiceBusReceivedMessage) -> list[Reply]:
+    """The replies in a bundle.
+
+    Raises:
+        DecodeError: one of them cannot be told from the others.
+    """
+    session = text((message.raw_amqp_message.properties or NO_PROPERTIES).group_id)
+    advice = properties_of(message.raw_amqp_message.application_properties).get(BUNDLE)
+    bundle = int(advice) if isinstance(advice, int | float) else None
+    enqueued_at = message.enqueued_time_utc
+    replies = []
+    for header, body in _sections(message):
+        notice = header.get("notice")
+        sequence = header.get("seq")
+        control = header.get("control")
+        replies.append(
+            Reply(
+                call_id=header["id"],
+                status=None if notice is not None else str(header.get("status", OK)),
+                body=body,
+                sequence=sequence if isinstance(sequence, int) else None,
+                end=header.get("end") is True,
+                control=_address(control),
+                session_id=session,
+                bundle=bundle,
+                alone=notice == "alone",
+                enqueued_at=enqueued_at,
+            )
+        )
+    return replies
+
+
+def _address(value: Any) -> Address | None:
+    match value:
+        case [str() as queue, str() | None as session] if queue:
+            return Address(queue, session)
+    return None
+
+
+def _sections(message: ServiceBusReceivedMessage) -> list[tuple[dict[str, Any], bytes]]:
+    found: list[tuple[dict[str, Any], bytes]] = []
+    sections: Any = message.body
+    if isinstance(sections, str | Mapping) or sections is None:
+        raise DecodeError("the body of a bundle is AMQP data sections")
+    for section in sections:
+        if not isinstance(section, bytes) or len(found) == _MOST_SECTIONS:
+            raise DecodeError(f"a bundle has at most {_MOST_SECTIONS} AMQP data sections and nothing else")
+        line, _, body = section.partition(b"\n")
+        try:
+            header = json.loads(line)
+            call_id = header["id"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise DecodeError(f"section {len(found)} of the bundle begins with no header: {error}") from error
+        if not isinstance(call_id, str) or not 0 < len(call_id) <= LONGEST_ID:
+            raise DecodeError(f"section {len(found)} of the bundle has no usable call id")
+        found.append((header, body))
+    return found

@@ -1,0 +1,165 @@
+"""From received messages to served requests: how many at once, and under whose locks.
+
+Owns the requests that were received from a queue without sessions and are not settled, the tasks that serve
+them, and the renewal of their messages' locks. Knows one receiver from another, but opens none; what serving
+means is the worker's business.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import monotonic
+
+import anyio
+import anyio.abc
+from azure.servicebus import ServiceBusReceivedMessage
+
+from ._bundles import MOST_IN_A_BUNDLE, is_bundle, read_requests
+from ._decide import Decision, Settlement, What
+from ._receiver import Receiver
+from ._serving import Job, Settle, Worker
+from ._settling import HeldLock, SettledTogether, settle_message
+from ._wire import read_request
+from .errors import DecodeError
+
+__all__ = ["Advice", "Intake"]
+
+_log = logging.getLogger("sbrpc.server")
+
+# How often running handlers are looked through for locks to renew. Locks last 5 s at least, as a rule 60.
+_LOOK_AT_LOCKS = 0.25
+
+# A bundle is served by one server, while others may be idle. So it has no more calls than this share of what
+# the server runs at once, or than it is done with in so many seconds.
+_SHARE = 4
+_NO_TIME = 0.004
+
+# How much the last call counts in the mean time that calls take.
+_WEIGHT = 0.05
+
+
+class Advice:
+    """How many calls a server likes to be given in one message, by how long its handlers take."""
+
+    __slots__ = ("_concurrency", "_mean")
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._mean = _NO_TIME
+
+    def took(self, seconds: float) -> None:
+        """A handler has run for so long."""
+        self._mean += (seconds - self._mean) * _WEIGHT
+
+    def __call__(self) -> int:
+        """The number of calls."""
+        quick = self._concurrency * _NO_TIME / max(self._mean, 1e-6)
+        return max(1, min(MOST_IN_A_BUNDLE, int(max(self._concurrency / _SHARE, quick))))
+
+
+class Intake:
+    """Serves what receivers take, `concurrency` requests at a time.
+
+    `take` and the properties are for the event loop that runs the tasks.
+    """
+
+    def __init__(
+        self, worker: Worker, concurrency: int, advice: Advice, on_change: Callable[[], None]
+    ) -> None:
+        self._worker = worker
+        self._concurrency = concurrency
+        self._advice = advice
+        self._on_change = on_change
+        self._waiting: deque[tuple[Job, Settle, bool]] = deque()
+        self._serving = 0
+        self._locks: dict[HeldLock, Sequence[Job]] = {}
+        self.held = 0
+        """Requests that were received and are not answered yet."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another message may be received."""
+        return self.held < self._concurrency
+
+    def take(
+        self, receiver: Receiver, message: ServiceBusReceivedMessage, tasks: anyio.abc.TaskGroup
+    ) -> None:
+        """Serve the requests in a message, in tasks of the group, and settle it."""
+        settle = partial(settle_message, receiver, message, on_settled=self._on_change)
+        bundle = is_bundle(message)
+        try:
+            requests = read_requests(message) if bundle else [read_request(message)]
+        except DecodeError as error:
+            _log.warning("dead-lettering a bundle: %s", error)
+            settle(Decision(Settlement.DEAD_LETTER, reason="MalformedBundle", description=str(error)))
+            return
+        if not requests:
+            settle(Decision(Settlement.COMPLETE))
+            return
+        jobs = self._worker.jobs(requests)
+        lock = HeldLock(receiver, message)
+        self._locks[lock] = jobs
+        self.held += len(jobs)
+
+        def done(decision: Decision) -> None:
+            del self._locks[lock]
+            settle(decision)
+
+        together = SettledTogether(len(jobs), done)
+        # What kills a server is found out by itself, and spares those it travelled with.
+        scattered = bundle and requests[0].delivery_count > 0
+        for job in jobs:
+            self._waiting.append((job, partial(self._answered, receiver, together), scattered))
+        self._serve_more(tasks)
+
+    def stop(self, what: What, why: str) -> None:
+        """End what is being served early, and what waits for its turn."""
+        for jobs in list(self._locks.values()):
+            for job in jobs:
+                job.stop(what, why)
+
+    async def keep_locks(self) -> None:
+        """Renew the locks of handlers that run for long; stop those whose lock is gone."""
+        while True:
+            await anyio.sleep(_LOOK_AT_LOCKS)
+            now = monotonic()
+            for lock, jobs in list(self._locks.items()):
+                why = lock.look(now)
+                if why is not None:
+                    for job in jobs:
+                        job.stop(What.LOCK_GONE, why)
+
+    def _answered(self, receiver: Receiver, together: Settle, decision: Decision) -> None:
+        self.held -= 1
+        together(decision)
+        # The link may be another one by now, which has the room as well.
+        receiver.room_made()
+        self._on_change()
+
+    def _serve_more(self, tasks: anyio.abc.TaskGroup) -> None:
+        if self._waiting and self._serving < self._concurrency:
+            self._serving += 1
+            tasks.start_soon(self._serve, tasks, name="serve requests")
+
+    async def _serve(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Serve what waits, one after the other; while one takes its time, the next task goes on beside it.
+
+        So handlers that never wait for anything cost no task each.
+        """
+        try:
+            while self._waiting:
+                job, settle, scattered = self._waiting.popleft()
+                self._serve_more(tasks)
+                began = monotonic()
+                try:
+                    await self._worker.serve(job, settle, scattered=scattered)
+                except Exception:  # a bug of ours: the lock runs out and the request comes again
+                    _log.exception("serving call %s failed", job.request.call_id)
+                    settle(Decision(Settlement.LEAVE))
+                self._advice.took(monotonic() - began)
+        finally:
+            self._serving -= 1
+            self._on_change()
