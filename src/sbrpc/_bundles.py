@@ -55,11 +55,13 @@ BUNDLE_SUBJECT = "sbrpc.bundle"
 # What a reader takes from one message; writers stay below a quarter of it.
 _MOST_SECTIONS = 1024
 
-MOST_IN_A_BUNDLE = 256
+MOST_IN_A_BUNDLE = 128
 
-NO_ADDRESS = Address("", None)
+# Names of entities have at most 260 characters, and so much for what JSON makes of them.
+_LONGEST_NAME = 512
 
-_compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+# Several times faster than a JSON encoder, for objects of three known keys.
+_quoted = json.encoder.encode_basestring_ascii
 
 
 class CallPart:
@@ -77,10 +79,10 @@ class CallPart:
     def size(self) -> int:
         """Bytes it takes, in a message of its own or in a bundle, estimated from above."""
         request = self._request
-        size = ENVELOPE + len(request.body)
-        for value in (request.call_id, request.subject, request.reply_to, request.reply_to_session_id):
-            size += _longest(value or "")
-        return size + sum(_longest(k) + _longest(v) + 16 for k, v in request.metadata.items())
+        size = ENVELOPE + 4 * LONGEST_ID + len(request.body) + len(request.reply_to or "")
+        if request.metadata:
+            size += sum(_longest(k) + _longest(v) + 16 for k, v in request.metadata.items())
+        return size
 
     def message(self) -> AmqpAnnotatedMessage:
         """It by itself, as what is left of its deadline now."""
@@ -109,16 +111,16 @@ class CallPart:
     def _section(self) -> bytes:
         self._stamp()
         request = self._request
-        header: dict[str, Any] = {"id": request.call_id, "subject": request.subject}
+        header = f'{{"id":{_quoted(request.call_id)},"subject":{_quoted(request.subject)}'
         if request.timeout is not None:
-            header["timeout-ms"] = max(0, int(request.timeout * 1000))
+            header += f',"timeout-ms":{max(0, int(request.timeout * 1000))}'
         if request.fingerprint:
-            header["fingerprint"] = request.fingerprint
+            header += f',"fingerprint":{_quoted(request.fingerprint)}'
         if request.cancellable:
-            header["cancellable"] = True
+            header += ',"cancellable":true'
         if request.metadata:
-            header["metadata"] = dict(request.metadata)
-        return b"%b\n%b" % (_compact(header).encode(), request.body)
+            header += f',"metadata":{json.dumps(dict(request.metadata))}'
+        return b"%b}\n%b" % (header.encode(), request.body)
 
 
 class ReplyPart:
@@ -136,10 +138,9 @@ class ReplyPart:
     def size(self) -> int:
         """Bytes it takes, in a message of its own or in a bundle, estimated from above."""
         reply = self._reply
-        control = reply.control or NO_ADDRESS
-        size = ENVELOPE + len(reply.body)
-        for value in (reply.call_id, reply.status, reply.session_id, *control):
-            size += _longest(value or "")
+        size = ENVELOPE + 4 * LONGEST_ID + len(reply.body)
+        if reply.control is not None:
+            size += 2 * _LONGEST_NAME
         return size
 
     def message(self) -> AmqpAnnotatedMessage:
@@ -161,17 +162,16 @@ class ReplyPart:
 
     def _section(self) -> bytes:
         reply = self._reply
-        header: dict[str, Any] = {"id": reply.call_id}
-        if reply.status is not None and reply.status != OK:
-            header["status"] = reply.status
-        if reply.sequence is not None:
-            header["seq"] = reply.sequence
-            header["end"] = reply.end
-        if reply.control is not None:
-            header["control"] = [reply.control.queue, reply.control.session]
+        header = f'{{"id":{_quoted(reply.call_id)}'
         if reply.status is None:
-            header["notice"] = "alone" if reply.alone else "control"
-        return b"%b\n%b" % (_compact(header).encode(), reply.body)
+            header += ',"notice":"alone"' if reply.alone else ',"notice":"control"'
+        elif reply.status != OK:
+            header += f',"status":{_quoted(reply.status)}'
+        if reply.sequence is not None:
+            header += f',"seq":{reply.sequence},"end":{"true" if reply.end else "false"}'
+        if reply.control is not None:
+            header += f',"control":{json.dumps(reply.control)}'
+        return b"%b}\n%b" % (header.encode(), reply.body)
 
 
 def _left(deadline: Deadline) -> float | None:

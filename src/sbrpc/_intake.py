@@ -75,6 +75,8 @@ class Intake:
         self._on_change = on_change
         self._waiting: deque[tuple[Job, Settle, bool]] = deque()
         self._serving = 0
+        self._spare = False
+        """Whether a task has been started that has not begun to serve."""
         self._locks: dict[HeldLock, Sequence[Job]] = {}
         self.held = 0
         """Requests that were received and are not answered yet."""
@@ -140,7 +142,8 @@ class Intake:
         self._on_change()
 
     def _serve_more(self, tasks: anyio.abc.TaskGroup) -> None:
-        if self._waiting and self._serving < self._concurrency:
+        if self._waiting and not self._spare and self._serving < self._concurrency:
+            self._spare = True
             self._serving += 1
             tasks.start_soon(self._serve, tasks, name="serve requests")
 
@@ -149,6 +152,7 @@ class Intake:
 
         So handlers that never wait for anything cost no task each.
         """
+        self._spare = False
         try:
             while self._waiting:
                 job, settle, scattered = self._waiting.popleft()

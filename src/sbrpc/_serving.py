@@ -135,6 +135,8 @@ class Worker:
         self._store = store
         self._max_deliveries = max_deliveries
         self._threads = anyio.CapacityLimiter(threads)
+        # Asking anyio for a scope looks for the event loop in use each time; there is but one here.
+        self._cancel_scope = type(anyio.CancelScope())
         self._ages = BrokerAge()
         self._allowed: dict[str, bool] = {}
         self._chains: dict[str, Next] = {}
@@ -258,9 +260,9 @@ class Worker:
             fencing_token=fencing_token(request.sequence_number, request.delivery_count),
             cancellation=job.cancellation,
         )
-        remaining = job.deadline.remaining()
+        until = asyncio.get_running_loop().time() + job.deadline.remaining()
         outcome: Outcome | None = None
-        with deadline(job.deadline), anyio.CancelScope(deadline=anyio.current_time() + remaining) as scope:
+        with deadline(job.deadline), self._cancel_scope(deadline=until) as scope:
             job.scope = scope
             if job.stopped is not None:
                 scope.cancel()

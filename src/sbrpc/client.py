@@ -7,6 +7,7 @@ replies find their way is `_replies`' business, how messages look `_wire`'s.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 import socket
@@ -114,12 +115,9 @@ class RpcClient:
         self._instance = _instance_id(name)
         self._timeout = timeout
         self._middleware = tuple(middleware)
-        self._retry = retry or AsyncRetrying(
-            retry=retry_if_exception_type(Unavailable),
-            stop=stop_after_attempt(4),
-            wait=wait_exponential(multiplier=0.1, max=2) + wait_random(0, 0.1),
-            reraise=True,
-        )
+        self._retry = retry
+        self._ids = f"{token_hex(10)}-"
+        self._count = itertools.count(1)
         self._limit = max_message_size
         self._heartbeat = heartbeat
         self._bundle = bundle
@@ -275,12 +273,16 @@ class RpcClient:
             key = spec.key(request)
         return CallInfo(
             method=spec.subject,
-            call_id=token_hex(16),
+            call_id=self._new_id(),
             deadline=deadline,
             metadata=options.metadata,
             contract=spec.contract,
             session_id=key,
         )
+
+    def _new_id(self) -> str:
+        # Random once and counted then: asking the system for randomness takes longer than all else here.
+        return f"{self._ids}{next(self._count):x}"
 
     async def _call(self, queue: str, spec: MethodSpec, request: Any, info: CallInfo) -> Any:
         body = _encode(spec, request)
@@ -288,63 +290,56 @@ class RpcClient:
             return await self._command(queue, spec, body, info)
         if not spec.idempotent:
             return await self._attempt(queue, spec, body, info, info.call_id)
-        retrying = self._retry.copy()
-        retrying.stop = self._retry.stop | _StopAt(info.deadline)  # type: ignore[operator]
-        return await retrying(self._attempt_anew, queue, spec, body, info)
+        if self._retry is not None:
+            return await self._retried(self._retry, None, queue, spec, body, info)
+        try:
+            return await self._attempt(queue, spec, body, info, info.call_id)
+        except Unavailable as error:
+            # Only now: setting up a policy takes as long as everything else about a call.
+            return await self._retried(_RETRY, error, queue, spec, body, info)
 
-    async def _attempt_anew(self, queue: str, spec: MethodSpec, body: bytes, info: CallInfo) -> Any:
-        # Its own id each time, lest the server's cache answer with the error that is to be overcome.
-        return await self._attempt(queue, spec, body, info, token_hex(16))
+    async def _retried(
+        self,
+        policy: AsyncRetrying,
+        first: SbrpcError | None,
+        queue: str,
+        spec: MethodSpec,
+        body: bytes,
+        info: CallInfo,
+    ) -> Any:
+        """The call under a policy; `first` is how its first attempt ended, if that has been made."""
+        call_id = info.call_id
+
+        async def attempt() -> Any:
+            nonlocal call_id, first
+            if first is not None:
+                error, first = first, None
+                call_id = self._new_id()
+                raise error
+            # Its own id each time, lest the server's cache answer with the error that is to be overcome.
+            mine, call_id = call_id, self._new_id()
+            return await self._attempt(queue, spec, body, info, mine)
+
+        retrying = policy.copy()
+        retrying.stop = policy.stop | _StopAt(info.deadline)  # type: ignore[operator]
+        return await retrying(attempt)
 
     async def _attempt(self, queue: str, spec: MethodSpec, body: bytes, info: CallInfo, call_id: str) -> Any:
         channel, _ = self._running()
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        control: list[Address] = []
-        item: Outgoing | None = None
-
-        def on_reply(reply: Reply) -> bool:
-            if reply.bundle is not None:
-                sender.bundle = min(reply.bundle, MOST_IN_A_BUNDLE)
-            if reply.status is None:
-                if reply.alone:
-                    again()
-                else:
-                    control[:] = [reply.control] if reply.control is not None else []
-                return False
-            if not future.done():
-                future.set_result(reply)
-            return True
-
-        def again() -> None:
-            """The server that had the bundle is gone. Once, or what doubles the notice doubles the call."""
-            nonlocal item
-            if item is None or item.part is None or item.part.key is None:
-                return
-            try:
-                item = _post(sender, request, info.deadline, fail, alone=True)
-            except SbrpcError as error:
-                fail(error)
-
-        def fail(error: SbrpcError | None) -> None:
-            if error is not None and not future.done():
-                future.set_exception(error)
-
-        sender = self._sender_to(queue)
-        address = channel.register(call_id, info.deadline, on_reply, fail)
-        timer = _at(info.deadline, lambda: fail(self._too_late(queue, spec, info)))
+        call = _Call(self._sender_to(queue), info.deadline)
+        address = channel.register(call_id, info.deadline, call.on_reply, call.fail)
+        timer = _at(info.deadline, lambda: call.fail(self._too_late(queue, spec, info)))
         try:
-            request = self._request(spec, body, info, call_id, address)
-            item = _post(sender, request, info.deadline, fail, alone=not spec.bundle)
-            reply = await future
+            call.send(self._request(spec, body, info, call_id, address), alone=not spec.bundle)
+            reply = await call.future
         except asyncio.CancelledError:
-            if control and spec.cancellable:
-                self._tell(CANCEL, call_id, control[0])
+            if call.control is not None and spec.cancellable:
+                self._tell(CANCEL, call_id, call.control)
             raise
         finally:
             timer.cancel()
             channel.forget(call_id)
-            if item is not None:
-                item.abandoned = True
+            call.over()
         return _result(spec, reply)
 
     async def _stream(
@@ -434,6 +429,68 @@ class RpcClient:
 
 
 _PREFETCH = 50
+
+_RETRY = AsyncRetrying(
+    retry=retry_if_exception_type(Unavailable),
+    stop=stop_after_attempt(4),
+    wait=wait_exponential(multiplier=0.1, max=2) + wait_random(0, 0.1),
+    reraise=True,
+)
+
+
+class _Call:
+    """A call that waits for its one reply."""
+
+    __slots__ = ("_deadline", "_item", "_request", "_sender", "control", "future")
+
+    def __init__(self, sender: Sender, deadline: Deadline) -> None:
+        self._sender = sender
+        self._deadline = deadline
+        self._request: Request | None = None
+        self._item: Outgoing | None = None
+        self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.control: Address | None = None
+        """Where a cancel goes to."""
+
+    def send(self, request: Request, *, alone: bool) -> None:
+        self._request = request
+        self._item = _post(self._sender, request, self._deadline, self.fail, alone=alone)
+
+    def on_reply(self, reply: Reply) -> bool:
+        if reply.bundle is not None:
+            self._sender.bundle = min(reply.bundle, MOST_IN_A_BUNDLE)
+        if reply.status is None:
+            if reply.alone:
+                self._send_again()
+            else:
+                self.control = reply.control
+            return False
+        if not self.future.done():
+            self.future.set_result(reply)
+        return True
+
+    def _send_again(self) -> None:
+        """The server that had the bundle is gone. Once, or what doubles the notice would double the call."""
+        if (
+            self._request is None
+            or self._item is None
+            or self._item.part is None
+            or self._item.part.key is None
+        ):
+            return
+        try:
+            self.send(self._request, alone=True)
+        except SbrpcError as error:
+            self.fail(error)
+
+    def fail(self, error: SbrpcError | None) -> None:
+        if error is not None and not self.future.done():
+            self.future.set_exception(error)
+
+    def over(self) -> None:
+        """Nobody waits any more; what has not left need not leave."""
+        if self._item is not None:
+            self._item.abandoned = True
 
 
 class _Destination:

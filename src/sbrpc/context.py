@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -56,24 +55,33 @@ class Deadline:
 _current: ContextVar[Deadline | None] = ContextVar("sbrpc_deadline", default=None)
 
 
+_NEVER = Deadline.never()
+
+
 def current_deadline() -> Deadline:
     """The deadline of the enclosing scope or handler, `Deadline.never()` where there is none."""
-    return _current.get() or Deadline.never()
+    return _current.get() or _NEVER
 
 
-@contextmanager
-def deadline(seconds: float | Deadline) -> Iterator[Deadline]:
+class deadline:
     """Every call made inside the block ends within `seconds`; blocks nest, the nearest point in time wins.
 
     Only calls look at it: the block itself is not interrupted. Yields the deadline in force.
     """
-    wanted = seconds if isinstance(seconds, Deadline) else Deadline.after(seconds)
-    combined = min(wanted, current_deadline())
-    token = _current.set(combined)
-    try:
-        yield combined
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_token", "_wanted")
+
+    def __init__(self, seconds: float | Deadline) -> None:
+        self._wanted = seconds if isinstance(seconds, Deadline) else Deadline.after(seconds)
+
+    def __enter__(self) -> Deadline:
+        outer = _current.get()
+        combined = self._wanted if outer is None or self._wanted.at <= outer.at else outer
+        self._token: Token[Deadline | None] = _current.set(combined)
+        return combined
+
+    def __exit__(self, *exception: object) -> None:
+        _current.reset(self._token)
 
 
 class Cancellation:

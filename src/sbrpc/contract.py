@@ -130,8 +130,10 @@ class BoundMethod(Generic[Req, Res]):
         key: str | None = None,
     ) -> Coroutine[Any, Any, Res]:
         """Call the method. `timeout` is in seconds; the nearest of all deadlines in force wins."""
-        invoker, general = self._stub._bound()
-        return invoker.invoke(self.spec, request, CallOptions(timeout, metadata or {}, key).over(general))
+        invoker, options = self._stub._bound()
+        if timeout is not None or metadata or key is not None:
+            options = CallOptions(timeout, metadata or {}, key).over(options)
+        return invoker.invoke(self.spec, request, options)
 
 
 class BoundStream(Generic[Req, Res]):
