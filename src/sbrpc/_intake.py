@@ -7,6 +7,7 @@ means is the worker's business.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -76,7 +77,8 @@ class Intake:
         self._waiting: deque[tuple[Job, Settle, bool]] = deque()
         self._serving = 0
         self._spare = False
-        """Whether a task has been started that has not begun to serve."""
+        """Whether a task is there, or on its way, that serves what comes next."""
+        self._arrived = asyncio.Event()
         self._locks: dict[HeldLock, Sequence[Job]] = {}
         self.held = 0
         """Requests that were received and are not answered yet."""
@@ -142,7 +144,9 @@ class Intake:
         self._on_change()
 
     def _serve_more(self, tasks: anyio.abc.TaskGroup) -> None:
-        if self._waiting and not self._spare and self._serving < self._concurrency:
+        if self._spare:
+            self._arrived.set()
+        elif self._waiting and self._serving < self._concurrency:
             self._spare = True
             self._serving += 1
             tasks.start_soon(self._serve, tasks, name="serve requests")
@@ -150,11 +154,19 @@ class Intake:
     async def _serve(self, tasks: anyio.abc.TaskGroup) -> None:
         """Serve what waits, one after the other; while one takes its time, the next task goes on beside it.
 
-        So handlers that never wait for anything cost no task each.
+        So handlers that never wait for anything cost no task each. One task stays when nothing is left to do.
         """
         self._spare = False
         try:
-            while self._waiting:
+            while True:
+                if not self._waiting:
+                    if self._spare:
+                        return
+                    self._spare = True
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                    self._spare = False
+                    continue
                 job, settle, scattered = self._waiting.popleft()
                 self._serve_more(tasks)
                 began = monotonic()

@@ -10,9 +10,11 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import cache
 from time import monotonic
+from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -32,6 +34,7 @@ __all__ = [
     "SessionHeld",
     "Throttled",
     "TooLargeForBus",
+    "bounded",
     "client_for",
     "connect",
     "is_transient",
@@ -143,19 +146,37 @@ def _prose(error: Exception) -> str:
     return " ".join(_CONDITION.sub("", str(error)).split())[:500]
 
 
-@contextmanager
-def translated(what: str) -> Iterator[None]:
+class translated:
     """Whatever the SDK raises inside the block leaves it as a `BusError` that begins with `what`."""
-    try:
-        yield
-    except BusError:
-        raise
-    except (AzureError, OSError, asyncio.TimeoutError) as error:
-        raise bus_error(error, what) from error
-    except Exception as error:
-        # The SDK lets an AttributeError, a KeyError or a ValueError escape where a link ended under it.
-        _log.debug("the SDK raised %r in %s", error, what, exc_info=True)
-        raise bus_error(error, what) from error
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, BusError):
+            return
+        if not isinstance(error, AzureError | OSError | asyncio.TimeoutError):
+            # The SDK lets an AttributeError, a KeyError or a ValueError escape where a link ended under it.
+            _log.debug("the SDK raised %r in %s", error, self._what, exc_info=True)
+        raise bus_error(error, self._what) from error
+
+
+@cache
+def _scope_class() -> type[anyio.CancelScope]:
+    # Asking anyio for a scope looks for the kind of event loop in use each time. The SDK knows but one.
+    return type(anyio.CancelScope())
+
+
+def bounded(seconds: float) -> anyio.CancelScope:
+    """A scope that is cancelled after so many seconds; `inf` for one that is only cancelled by hand."""
+    return _scope_class()(deadline=asyncio.get_running_loop().time() + seconds)
 
 
 def remembered(error: B) -> B:

@@ -158,6 +158,7 @@ class Sender:
     ) -> None:
         self.entity = entity
         self._create = create
+        self._what = f"sending to {entity!r}"
         self._limit = limit
         self._refresh_after = refresh_after
         self._waiting: Waiting = OrderedDict()
@@ -410,8 +411,10 @@ class Sender:
         if not items:
             return
         try:
-            with _sdk.translated(f"sending to {self.entity!r}"), anyio.fail_after(_ATTEMPT_TIMEOUT + 1):
+            with _sdk.translated(self._what), _sdk.bounded(_ATTEMPT_TIMEOUT + 1) as scope:
                 sent = await self._perform(link.handler, items)
+            if scope.cancelled_caught:
+                raise _sdk.LinkLost(f"{self._what}: not confirmed in time")
         except (_sdk.TooLargeForBus, _sdk.Refused) as error:
             if len(items) > 1:
                 await self._send_singly(link, items)

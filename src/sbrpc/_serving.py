@@ -21,6 +21,7 @@ from ._cache import CachedReply, ReplyStore
 from ._decide import Decision, Outcome, Settlement, What, decide, decide_unsent
 from ._handlers import Handler, Registry
 from ._replies import ReplyChannel
+from ._sdk import bounded
 from ._sender import Outgoing, Sender
 from ._streams import Outflow
 from ._wire import (
@@ -135,8 +136,6 @@ class Worker:
         self._store = store
         self._max_deliveries = max_deliveries
         self._threads = anyio.CapacityLimiter(threads)
-        # Asking anyio for a scope looks for the event loop in use each time; there is but one here.
-        self._cancel_scope = type(anyio.CancelScope())
         self._ages = BrokerAge()
         self._allowed: dict[str, bool] = {}
         self._chains: dict[str, Next] = {}
@@ -260,9 +259,8 @@ class Worker:
             fencing_token=fencing_token(request.sequence_number, request.delivery_count),
             cancellation=job.cancellation,
         )
-        until = asyncio.get_running_loop().time() + job.deadline.remaining()
         outcome: Outcome | None = None
-        with deadline(job.deadline), self._cancel_scope(deadline=until) as scope:
+        with deadline(job.deadline), bounded(job.deadline.remaining()) as scope:
             job.scope = scope
             if job.stopped is not None:
                 scope.cancel()

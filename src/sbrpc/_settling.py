@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
-from time import monotonic
 
 from azure.servicebus import ServiceBusReceivedMessage
 
@@ -99,26 +98,29 @@ class HeldLock:
     def __init__(self, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
         self._receiver = receiver
         self._message = message
-        now = datetime.now(timezone.utc)
-        until = message.locked_until_utc
-        self._lease = Lease(lock_duration(until or now, now, message.enqueued_time_utc), monotonic())
+        self._lease: Lease | None = None
         self._renewing: asyncio.Future[None] | None = None
         self._started = 0.0
 
     def look(self, now: float) -> str | None:
         """Renew if it is time to; says why the lock is gone, if it is."""
+        lease = self._lease
+        if lease is None:  # most messages are settled before anybody looks
+            wall = datetime.now(timezone.utc)
+            until = self._message.locked_until_utc or wall
+            lease = self._lease = Lease(lock_duration(until, wall, self._message.enqueued_time_utc), now)
         if self._renewing is not None and self._renewing.done():
             error = self._renewing.exception()
             self._renewing = None
             if isinstance(error, _sdk.LockLost):
                 return f"the lock was lost: {error}"
             if error is not None:
-                self._lease.failed(now)
+                lease.failed(now)
             else:
-                self._lease.renewed(self._started)
-        if self._lease.lost(now):
+                lease.renewed(self._started)
+        if lease.lost(now):
             return "the lock could not be renewed in time"
-        if self._renewing is None and now >= self._lease.renew_at:
+        if self._renewing is None and now >= lease.renew_at:
             self._started = now
             self._renewing = self._receiver.renew(self._message)
         return None
