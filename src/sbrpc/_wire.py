@@ -79,8 +79,8 @@ REPLY_MARGIN = 30.0
 ENVELOPE = 512
 _PER_PROPERTY = 12
 
-# The id of a reply's message matches nothing, so it need not be random. Asking the system for randomness takes
-# as long as building the message.
+# The id of a reply's message matches nothing, so it need not be random. Asking the system for randomness
+# takes as long as building the message.
 _OURS = f"{token_hex(8)}-"
 _count = itertools.count(1)
 

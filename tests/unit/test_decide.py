@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sbrpc._decide import Decision, Outcome, Settlement, What, decide, decide_unsent
+from sbrpc._decide import Decision, Outcome, Settlement, What, all_of, decide, decide_unsent
 from sbrpc.errors import (
     BusError,
     DecodeError,
@@ -57,7 +57,7 @@ def test_with_a_reply_address(outcome: Outcome, settlement: Settlement, code: st
         assert decision.reply.code is ErrorCode(code)
 
 
-@pytest.mark.parametrize("outcome", [RESULT, CACHED])
+@pytest.mark.parametrize("outcome", [RESULT, CACHED, Outcome(What.SCATTERED)])
 def test_results_are_replied(outcome: Outcome) -> None:
     """A result, new or kept, is sent as it is and the message completed."""
     assert decide(outcome, can_reply=True) == Decision(COMPLETE, outcome)
@@ -156,3 +156,19 @@ def test_a_dead_letter_stays_one() -> None:
     """Telling the caller is an extra; not being able to does not bring a poison message back."""
     decision = Decision(DEAD, NotFound("x"), "Reason", "text")
     assert decide_unsent(decision, BusError("away"), late=False) == Decision(DEAD, None, "Reason", "text")
+
+
+@pytest.mark.parametrize(
+    ("settlements", "together"),
+    [
+        ([COMPLETE, COMPLETE], COMPLETE),
+        ([COMPLETE, ABANDON], ABANDON),
+        ([ABANDON, DEAD, COMPLETE], DEAD),
+        ([COMPLETE, LEAVE, DEAD], LEAVE),
+    ],
+)
+def test_of_many_requests_in_a_message_the_strongest_decides(
+    settlements: list[Settlement], together: Settlement
+) -> None:
+    """What is not finished keeps it, what nobody can reply to ends it, a lost lock leaves it."""
+    assert all_of([Decision(settlement) for settlement in settlements]).settlement is together

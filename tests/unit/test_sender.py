@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from typing import Any
 
 from azure.servicebus import ServiceBusMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbrpc._sender import Outgoing, Waiting, take_together
+from sbrpc._sender import Outgoing, Waiting, pack, take_together
 from sbrpc.context import Deadline
 
 
@@ -84,6 +85,47 @@ def test_everything_leaves_once_and_in_order(kinds: list[tuple[str, int]]) -> No
     assert len(left) == len(items)
     for group in "abc":
         assert [i for i in left if i.group == group] == [i for i in items if i.group == group]
+
+
+class Piece:
+    """A part whose messages are lists of what is in them."""
+
+    def __init__(self, name: str, key: str | None) -> None:
+        self.name = name
+        self.key = key
+
+    def message(self) -> Any:
+        return [self.name]
+
+    def together(self, parts: Sequence[Piece]) -> Any:
+        return [part.name for part in parts]
+
+
+def part(name: str, key: str | None = "k") -> Outgoing:
+    return Outgoing((), 10, Deadline.never(), lambda error: None, part=Piece(name, key))
+
+
+def test_parts_of_one_key_share_a_message() -> None:
+    """Up to so many; what has no key, or another one, has a message of its own."""
+    parts = [part("a"), part("b"), part("c"), part("d", "other"), part("e", None), part("f", None)]
+    assert pack(parts, 2) == [["a", "b"], ["c"], ["d"], ["e"], ["f"]]
+    assert pack(parts, 1) == [["a"], ["b"], ["c"], ["d"], ["e"], ["f"]]
+
+
+def test_messages_stand_between_parts_where_they_stood() -> None:
+    """Order is kept, so a message parts its neighbours."""
+    plain = item()
+    assert pack([part("a"), plain, part("b"), part("c")], 9) == [["a"], *plain.messages, ["b", "c"]]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["x", "y", None]), st.booleans()), max_size=30), st.integers(1, 9))
+def test_packing_loses_and_doubles_nothing(kinds: list[tuple[str | None, bool]], most: int) -> None:
+    """And keeps the order of everything."""
+    items = [part(str(n), key) if is_part else item() for n, (key, is_part) in enumerate(kinds)]
+    packed = pack(items, most)
+    assert all(len(message) <= most for message in packed if isinstance(message, list))
+    flat = [piece for m in packed for piece in (m if isinstance(m, list) else [m])]
+    assert flat == [i.part.name if isinstance(i.part, Piece) else i.messages[0] for i in items]
 
 
 def test_only_what_is_wanted_is_live() -> None:

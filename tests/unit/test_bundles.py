@@ -1,0 +1,210 @@
+"""Many calls in one message: what is written comes back, and what is no bundle is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from azure.servicebus.amqp import AmqpAnnotatedMessage
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sbrpc._bundles import BUNDLE_TYPE, CallPart, ReplyPart, is_bundle, read_replies, read_requests
+from sbrpc._wire import Address, Reply, Request
+from sbrpc.context import Deadline
+from sbrpc.emulator.amqp.sections import encode_data
+from sbrpc.errors import DecodeError
+
+from .test_wire import ENQUEUED, LOCKED, received
+
+REQUEST = Request("get_movie", b'{"id": 7}', "call-1", "gateway.replies", "gateway-1.3", bundles=True)
+REPLY = Reply("call-1", "OK", b'{"id":7}', session_id="gateway-1.3")
+
+
+def sections(message: AmqpAnnotatedMessage) -> list[bytes]:
+    return [bytes(section) for section in message.body]
+
+
+def arrived(message: AmqpAnnotatedMessage, body: list[bytes] | None = None, **options: Any) -> Any:
+    parts = sections(message) if body is None else body
+    return received(message, body=b"".join(encode_data(part) for part in parts), **options)
+
+
+def calls(*requests: Request, deadline: Deadline | None = None) -> AmqpAnnotatedMessage:
+    parts = [CallPart(request, deadline or Deadline.never()) for request in requests]
+    return parts[0].together(parts)
+
+
+def replies(*given: Reply) -> AmqpAnnotatedMessage:
+    parts = [ReplyPart(reply, Deadline.after(5)) for reply in given]
+    return parts[0].together(parts)
+
+
+text = st.text(max_size=30)
+ids = st.text(min_size=1, max_size=40)
+requests = st.builds(
+    Request,
+    subject=ids,
+    body=st.binary(max_size=50),
+    call_id=ids,
+    reply_to=st.just("q"),
+    reply_to_session_id=st.just("s"),
+    metadata=st.dictionaries(ids.filter(lambda key: not key.startswith("sbrpc-")), text, max_size=3),
+    fingerprint=st.none() | st.just("0123456789abcdef"),
+    cancellable=st.booleans(),
+    bundles=st.just(True),
+)
+
+
+@given(st.lists(requests, min_size=1, max_size=8))
+def test_calls_come_back_as_they_were(given_requests: list[Request]) -> None:
+    """Each with its own id, body and metadata, in their order; what the broker knows is the same for all."""
+    message = arrived(calls(*given_requests), delivery_count=2)
+    assert is_bundle(message)
+    broker: dict[str, Any] = {
+        "delivery_count": 2,
+        "sequence_number": 42,
+        "enqueued_at": ENQUEUED,
+        "locked_until": LOCKED,
+    }
+    assert read_requests(message) == [replace(request, **broker) for request in given_requests]
+
+
+@given(
+    st.lists(
+        st.builds(
+            Reply,
+            call_id=ids,
+            status=st.sampled_from(["OK", "NOT_FOUND"]),
+            body=st.binary(max_size=50),
+            sequence=st.none() | st.integers(0, 1000),
+            control=st.none() | st.builds(Address, ids, st.none() | ids),
+            session_id=st.just("s"),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_replies_come_back_as_they_were(given_replies: list[Reply]) -> None:
+    """Whatever their status, parts of streams among them."""
+    message = arrived(replies(*given_replies))
+    assert is_bundle(message)
+    assert read_replies(message) == [replace(reply, enqueued_at=ENQUEUED) for reply in given_replies]
+
+
+def test_notices_come_back() -> None:
+    """That a call is to be sent alone, and where it can be cancelled; neither is its answer."""
+    alone = Reply("1", None, session_id="s", alone=True)
+    control = Reply("2", None, session_id="s", control=Address("q", "c"))
+    came = read_replies(arrived(replies(alone, control)))
+    assert [(reply.status, reply.alone, reply.control) for reply in came] == [
+        (None, True, None),
+        (None, False, Address("q", "c")),
+    ]
+
+
+def test_how_many_calls_a_server_likes_stands_in_the_message() -> None:
+    """Once, for all of its replies."""
+    came = read_replies(arrived(replies(replace(REPLY, bundle=17), replace(REPLY, call_id="2", bundle=17))))
+    assert [reply.bundle for reply in came] == [17, 17]
+
+
+def test_every_call_keeps_its_own_deadline() -> None:
+    """As what is left of it when the message is built; the message lives as long as the last of them."""
+    short = CallPart(replace(REQUEST), Deadline.after(2))
+    long = CallPart(replace(REQUEST, call_id="2"), Deadline.after(20))
+    message = short.together([short, long])
+    first, second = read_requests(arrived(message))
+    assert first.timeout is not None
+    assert second.timeout is not None
+    assert 1 < first.timeout <= 2
+    assert 19 < second.timeout <= 20
+    assert message.header is not None
+    assert 20_000 < message.header.time_to_live <= 21_000
+
+
+def test_an_endless_call_makes_an_endless_message() -> None:
+    """No time to live may end it."""
+    endless = CallPart(replace(REQUEST), Deadline.never())
+    brief = CallPart(replace(REQUEST, call_id="2"), Deadline.after(1))
+    assert endless.together([endless, brief]).header is None
+
+
+def test_the_same_calls_have_the_same_message_id() -> None:
+    """So that duplicate detection knows a bundle that is sent again, and no other for it."""
+    one, two, three = (replace(REQUEST, call_id=name) for name in ("1", "2", "3"))
+    first, again, other = calls(one, two), calls(one, two), calls(one, three)
+    assert first.properties is not None
+    assert again.properties is not None
+    assert other.properties is not None
+    assert first.properties.message_id == again.properties.message_id
+    assert first.properties.message_id != other.properties.message_id
+
+
+def test_what_travels_alone_has_no_key() -> None:
+    """And what may share a message has its reply session for one."""
+    assert CallPart(REQUEST, Deadline.never(), alone=True).key is None
+    assert CallPart(REQUEST, Deadline.never()).key == "gateway-1.3"
+    assert ReplyPart(REPLY, Deadline.never(), alone=True).key is None
+    assert ReplyPart(REPLY, Deadline.never()).key == "gateway-1.3"
+
+
+@given(requests)
+def test_sizes_are_estimated_from_above(request_: Request) -> None:
+    """A bundle that was put together by them fits."""
+    part = CallPart(request_, Deadline.after(1))
+    (section,) = sections(part.together([part]))
+    assert len(section) <= part.size
+
+
+@pytest.mark.parametrize(
+    "section",
+    [b"", b"\n{}", b"[]\n{}", b'{"subject":"x"}\n{}', b'{"id":""}\n', b'{"id":7}\n', b"\xff\n", b'{"id":"'],
+)
+def test_a_section_without_a_header_spoils_the_bundle(section: bytes) -> None:
+    """Whose calls they are cannot be told, so none of them is answered."""
+    message = arrived(calls(REQUEST), [b'{"id":"1","subject":"x"}\n{}', section])
+    with pytest.raises(DecodeError, match="section 1 of the bundle"):
+        read_requests(message)
+
+
+def test_a_bundle_needs_somewhere_to_reply_to() -> None:
+    """One-way calls travel by themselves."""
+    with pytest.raises(DecodeError, match="no reply session"):
+        read_requests(arrived(calls(replace(REQUEST, reply_to_session_id=None))))
+
+
+def test_a_bundle_has_no_more_sections_than_a_reader_takes() -> None:
+    """Or a message of a megabyte would make a hundred thousand requests."""
+    with pytest.raises(DecodeError, match="at most 1024"):
+        read_requests(arrived(calls(REQUEST), [b'{"id":"1","subject":"x"}\n'] * 1025))
+
+
+def test_what_is_wrong_with_one_call_is_its_own_problem() -> None:
+    """It is answered with INVALID_ARGUMENT; the others are served."""
+    body = [
+        b'{"id":"1"}\n{}',
+        b'{"id":"2","subject":"x","metadata":[]}\n{}',
+        b'{"id":"3","subject":"x","timeout-ms":"soon"}\n{}',
+    ]
+    first, second, third = read_requests(arrived(calls(REQUEST), body))
+    assert first.problem is not None
+    assert "subject" in first.problem
+    assert second.problem is not None
+    assert "metadata" in second.problem
+    assert (third.problem, third.timeout) == (None, None)
+
+
+def test_reserved_names_are_no_metadata() -> None:
+    """As in a message of its own."""
+    body = [b'{"id":"1","subject":"x","metadata":{"sbrpc-x":"1","a":"b"}}\n{}']
+    (request_,) = read_requests(arrived(calls(REQUEST), body))
+    assert request_.metadata == {"a": "b"}
+
+
+def test_an_ordinary_message_is_no_bundle() -> None:
+    """It is its content type that makes it one."""
+    assert not is_bundle(received(CallPart(replace(REQUEST), Deadline.never()).message()))
+    plain = AmqpAnnotatedMessage(data_body=b"{}", properties={"content_type": BUNDLE_TYPE + "2"})
+    assert not is_bundle(received(plain))
