@@ -140,7 +140,7 @@ FAULTS: dict[str, Fault] = {
     "all links are detached": lambda e: e.faults.detach(entity="*"),
     "links are detached one by one": lambda e: e.faults.detach(entity="lab", after=10, count=5),
     "the reply session is lost": lambda e: e.faults.lose_sessions(entity="lab.replies"),
-    "the broker is busy": lambda e: e.faults.busy(count=30),
+    "the broker is busy": lambda e: e.faults.busy(count=10),
     "requests come twice": lambda e: e.faults.duplicate(entity="lab"),
     "replies come twice": lambda e: e.faults.duplicate(entity="lab.replies"),
     "sends fail after they were stored": lambda e: e.faults.fail_sends(stored=True, count=20),
