@@ -10,17 +10,19 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import uvicorn
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from fastapi.responses import HTMLResponse
 from sqlalchemy import extract, func, or_, select
 from starlette.middleware.base import RequestResponseEndpoint
 
 from sbrpc import RpcClient, connect
 from sbrpc.errors import Unavailable
+from sbrpc.export import asyncapi_document, asyncapi_page, system_of
 
-from . import problems
+from . import deployment, problems
 from .contract import REPLY_QUEUE, ChangedMovie, Count, Movie, MovieId, MoviePage, MovieRef, Movies, NewMovie
 from .database import READ_MODEL_URL, film, opened
 from .events import MovieView, ReadModel
@@ -105,6 +107,18 @@ async def list_movies(
     async with request.app.state.read_model.connect() as database:
         total = await database.scalar(select(func.count()).select_from(found.subquery()))
         return MoviePage(movies=[film(row) for row in await database.execute(page)], total=total or 0)
+
+
+@app.get("/asyncapi.json")
+async def asyncapi() -> dict[str, Any]:
+    """The service and its events as AsyncAPI, for tools."""
+    return asyncapi_document(system_of({"movies": deployment.service}), title="Movies", version=app.version)
+
+
+@app.get("/asyncapi", response_class=HTMLResponse)
+async def asyncapi_as_page() -> str:
+    """The same for people."""
+    return asyncapi_page(await asyncapi())
 
 
 @app.get("/health/live")

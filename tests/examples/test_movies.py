@@ -70,6 +70,17 @@ def test_it_is_live_and_ready(http: httpx.Client) -> None:
     assert eventually(lambda: http.get("/health/ready").json() == {"status": "ready"})
 
 
+def test_it_describes_itself_to_other_programs(http: httpx.Client) -> None:
+    """Its calls and events as AsyncAPI, and the same as a page that loads nothing from elsewhere."""
+    document = http.get("/asyncapi.json").json()
+    assert document["asyncapi"] == "3.1.0"
+    assert {"movies.get_movie", "movies.delete_movie", "movie-events.publish"} <= {*document["operations"]}
+    page = http.get("/asyncapi")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "movies.update_movie" in page.text
+    assert "src=" not in page.text
+
+
 def test_a_film_is_created_read_changed_and_deleted(http: httpx.Client) -> None:
     """The four calls through the service see each other's effects at once, and the version counts changes."""
     facts = {"released": "2005-05-06", "genre": "Drama", "imdb_rating": 8.0, "worldwide_gross": 98_410_061}
