@@ -13,6 +13,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
+from importlib import import_module
 from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -267,6 +268,25 @@ async def close(handler: Handler, what: str) -> None:
             _log.debug("closing %s: %r", what, error)
 
 
+class Closes(Protocol):
+    """A credential, as far as it matters when it is no longer needed."""
+
+    async def close(self) -> None: ...
+
+
+class SignedIn(ServiceBusClient):
+    """A client that closes its credential; the SDK's own leaves it, and its HTTP session, open."""
+
+    def __init__(self, namespace: str, credential: Any, **options: Any) -> None:
+        super().__init__(namespace, credential, **options)
+        self._signed_in_with: Closes = credential
+
+    async def close(self) -> None:
+        """Close every link, then what asks for their tokens."""
+        await super().close()
+        await self._signed_in_with.close()
+
+
 def connect(connection_string: str | None = None, *, namespace: str | None = None) -> ServiceBusClient:
     """A `ServiceBusClient` set up for sbrpc; use it as `async with connect() as connection`.
 
@@ -298,12 +318,14 @@ def _connect(
     if namespace:
         try:
             from azure.identity.aio import DefaultAzureCredential
+
+            import_module("aiohttp")  # which the credential needs for its first token, and not before
         except ImportError as error:
             raise ValueError(
-                f"to authenticate at {namespace} without a connection string, install azure-identity: "
-                'pip install "sbrpc[identity]"'
+                f"to authenticate at {namespace} without a connection string, install azure-identity and "
+                'aiohttp: pip install "sbrpc[identity]"'
             ) from error
-        return ServiceBusClient(namespace.strip(), DefaultAzureCredential(), retry_total=0)
+        return SignedIn(namespace.strip(), DefaultAzureCredential(), retry_total=0)
     raise ValueError(
         f"where is Service Bus? Set {CONNECTION_STRING} to a connection string, or {NAMESPACE} to "
         '"<namespace>.servicebus.windows.net" to sign in with your Azure identity'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -102,6 +103,34 @@ async def test_a_client_that_is_handed_in_stays_open() -> None:
     text = "Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=k"
     async with ServiceBusClient.from_connection_string(text) as mine, client_for(mine) as client:
         assert client is mine
+
+
+async def test_a_namespace_makes_a_client_that_signs_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the identity that the environment has; without the extra it says what to install."""
+    pytest.importorskip("azure.identity")
+    environment = {"SERVICEBUS_FULLY_QUALIFIED_NAMESPACE": "ns.servicebus.windows.net"}
+    async with _connect(None, None, environment) as client:
+        assert client.fully_qualified_namespace == "ns.servicebus.windows.net"
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(
+        ValueError, match=r"install azure-identity and aiohttp: pip install .sbrpc\[identity\]"
+    ):
+        _connect(None, None, environment)
+
+
+async def test_a_client_closes_the_credential_that_was_made_for_it() -> None:
+    """Otherwise its HTTP session stays open to the end of the process, which then complains."""
+
+    class Credential:
+        closed = 0
+
+        async def close(self) -> None:
+            self.closed += 1
+
+    credential = Credential()
+    async with _sdk.SignedIn("ns.servicebus.windows.net", credential, retry_total=0):
+        assert credential.closed == 0
+    assert credential.closed == 1
 
 
 async def test_nothing_else_is_a_connection() -> None:
