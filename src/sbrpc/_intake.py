@@ -20,6 +20,7 @@ from azure.servicebus import ServiceBusReceivedMessage
 
 from ._bundles import MOST_IN_A_BUNDLE, is_bundle, read_requests
 from ._decide import Decision, Settlement, What
+from ._pace import Pace
 from ._receiver import Receiver
 from ._serving import Job, Settle, Worker
 from ._settling import HeldLock, SettledTogether, settle_message
@@ -33,32 +34,24 @@ _log = logging.getLogger("sbrpc.server")
 # How often running handlers are looked through for locks to renew. Locks last 5 s at least, as a rule 60.
 _LOOK_AT_LOCKS = 0.25
 
-# A bundle is served by one server, while others may be idle. So it has no more calls than this share of what
-# the server runs at once, or than it is done with in so many seconds.
-_SHARE = 4
+# A bundle is served by one server, while others may be idle. So it has no more calls than the server runs at
+# once, or is done with in so many seconds.
 _NO_TIME = 0.004
-
-# How much the last call counts in the mean time that calls take.
-_WEIGHT = 0.05
 
 
 class Advice:
     """How many calls a server likes to be given in one message, by how long its handlers take."""
 
-    __slots__ = ("_concurrency", "_mean")
+    __slots__ = ("_concurrency", "_pace")
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, pace: Pace) -> None:
         self._concurrency = concurrency
-        self._mean = _NO_TIME
-
-    def took(self, seconds: float) -> None:
-        """A handler has run for so long."""
-        self._mean += (seconds - self._mean) * _WEIGHT
+        self._pace = pace
 
     def __call__(self) -> int:
         """The number of calls."""
-        quick = self._concurrency * _NO_TIME / max(self._mean, 1e-6)
-        return max(1, min(MOST_IN_A_BUNDLE, int(max(self._concurrency / _SHARE, quick))))
+        quick = self._concurrency * _NO_TIME / max(self._pace.mean, 1e-6)
+        return max(1, min(MOST_IN_A_BUNDLE, max(self._concurrency, int(quick))))
 
 
 class Intake:
@@ -67,12 +60,10 @@ class Intake:
     `take` and the properties are for the event loop that runs the tasks.
     """
 
-    def __init__(
-        self, worker: Worker, concurrency: int, advice: Advice, on_change: Callable[[], None]
-    ) -> None:
+    def __init__(self, worker: Worker, concurrency: int, pace: Pace, on_change: Callable[[], None]) -> None:
         self._worker = worker
         self._concurrency = concurrency
-        self._advice = advice
+        self._pace = pace
         self._on_change = on_change
         self._waiting: deque[tuple[Job, Settle, bool]] = deque()
         self._serving = 0
@@ -175,7 +166,7 @@ class Intake:
                 except Exception:  # a bug of ours: the lock runs out and the request comes again
                     _log.exception("serving call %s failed", job.request.call_id)
                     settle(Decision(Settlement.LEAVE))
-                self._advice.took(monotonic() - began)
+                self._pace.took(monotonic() - began)
         finally:
             self._serving -= 1
             self._on_change()

@@ -44,8 +44,12 @@ _WAIT = 30.0
 # Under load the next message ends the wait anyway; this spares most settlements the cost of calling out.
 _PATIENCE = 0.004
 
-# A broker next door confirms a settlement sooner than this. Then one after the other is quickest.
-_PROMPTLY = 0.003
+# Where a settlement is confirmed sooner than this, one after the other is quickest: of several at a time, one
+# may read what another one waits for, which then waits until the socket has been silent for 0.2 s.
+_PROMPTLY = 0.02
+
+# One may be slow because this process did not get its turn.
+_SLOW = 3
 
 # How many operations may be under way, and how often messages are looked for meanwhile.
 _MOST_AT_ONCE = 64
@@ -88,8 +92,8 @@ class Receiver:
         self._receiving = True
         self._stopped = False
         self._broken: BusError | None = None
-        self._prompt = True
-        """Whether the broker was quick to confirm the last time."""
+        self._slow = 0
+        """How many operations in a row were not confirmed promptly."""
         self.received = 0
         self.outstanding = 0
         """Messages that were received and are neither settled nor left."""
@@ -254,23 +258,24 @@ class Receiver:
             busy = bool(self._operations or self._under_way)
             if self._receiving and self._has_room():
                 came = await self._receive(_NO_WAIT if busy else _WAIT)
-                if came and self._operations:
+                if self._under_way:
+                    # The settlements must get their turns: looking into the SDK's buffer waits for nothing.
+                    # Waiting in earnest would have to be called off, and that can lose the link's credit.
+                    with anyio.move_on_after(0 if came else _LOOK):
+                        await self._wake.wait()
+                elif came and self._operations:
                     # Whoever was waiting for it goes first, and whoever that one wakes: they are what callers
                     # wait for, while nobody waits for a settlement.
                     await asyncio.sleep(0)
                     await asyncio.sleep(0)
-                if self._under_way:
-                    # The settlements must get their turns: looking into the SDK's buffer waits for nothing.
-                    with anyio.move_on_after(0 if came else _LOOK):
-                        await self._wake.wait()
-            elif not self._operations:
+            elif self._under_way or not self._operations:
                 if self._stopped and not busy:
                     return
                 await self._wake.wait()
 
     async def _begin_operations(self, tasks: anyio.abc.TaskGroup) -> None:
         """Do one thing that is to be done, or begin everything if the broker has turned out to be slow."""
-        if self._operations and self._prompt and not self._under_way:
+        if self._operations and self._slow < _SLOW and not self._under_way:
             operation = self._operations.popleft()
             self._under_way.add(operation)
             await self._perform(operation)
@@ -323,8 +328,12 @@ class Receiver:
         else:
             operation.succeed()
         finally:
-            self._prompt = loop.time() - began < _PROMPTLY
             self._under_way.discard(operation)
+            if loop.time() - began < _PROMPTLY:
+                self._slow = 0
+            elif not self._under_way:
+                # Side by side everything takes long; so the next one is tried by itself again.
+                self._slow = min(self._slow + 1, _SLOW) if self._slow < _SLOW else _SLOW - 1
             self._call_out(0)
 
     def _undone(self, operation: _Operation, error: BusError) -> None:

@@ -52,6 +52,12 @@ _BATCH_COUNT = 100
 _MOST_TAKEN = 1000
 
 
+# How many turns of the event loop others have to join, and from how many seconds on waiting is worth a timer.
+_TURNS = 12
+_TURNS_AT_LEAST = 3
+_WORTH_WAITING = 0.0005
+
+
 class Part(Protocol):
     """Something that can share a message with others of its kind, and is not built before it leaves."""
 
@@ -155,12 +161,14 @@ class Sender:
         *,
         limit: int,
         refresh_after: float = _REFRESH_AFTER,
+        company: Callable[[int], float] = lambda gathered: 0.0,
     ) -> None:
         self.entity = entity
         self._create = create
         self._what = f"sending to {entity!r}"
         self._limit = limit
         self._refresh_after = refresh_after
+        self._company = company
         self._waiting: Waiting = OrderedDict()
         self._arrived = asyncio.Event()
         self._opened = asyncio.Event()
@@ -349,6 +357,8 @@ class Sender:
                     await self._send(link, again)
                     continue
                 if self._waiting:
+                    if self.bundle > 1:
+                        await self._let_others_join()
                     most = min(_MOST_TAKEN, _BATCH_COUNT * self.bundle)
                     await self._send(link, take_together(self._waiting, most=most))
                     continue
@@ -360,6 +370,25 @@ class Sender:
                 await self._arrived.wait()
         finally:
             link.release()
+
+    async def _let_others_join(self) -> None:
+        """Give those who are about to send as well a chance to share the message.
+
+        With nothing else to do, turns of the event loop take microseconds. In a loop that is busy they take
+        as long as it needs to catch up, and that is when it pays to send less often.
+        """
+        before = 0
+        for turn in range(_TURNS):
+            gathered = sum(map(len, self._waiting.values()))
+            patience = self._company(gathered) if gathered < self.bundle else 0.0
+            if not patience:
+                return
+            if gathered == before and turn >= _TURNS_AT_LEAST:
+                if patience >= _WORTH_WAITING:
+                    await asyncio.sleep(patience)
+                return
+            before = gathered
+            await asyncio.sleep(0)
 
     async def _refresh_when_idle(self, scope: anyio.CancelScope) -> None:
         with scope:

@@ -35,6 +35,7 @@ from . import _sdk
 from ._bundles import MOST_IN_A_BUNDLE, CallPart
 from ._codec import difference
 from ._link import PROMPT
+from ._pace import Pace
 from ._replies import ReplyChannel
 from ._sender import Outgoing, Sender
 from ._streams import Inflow
@@ -118,6 +119,7 @@ class RpcClient:
         self._retry = retry
         self._ids = f"{token_hex(10)}-"
         self._count = itertools.count(1)
+        self._pace = Pace()
         self._limit = max_message_size
         self._heartbeat = heartbeat
         self._bundle = bundle
@@ -243,7 +245,12 @@ class RpcClient:
             bus, tasks = self._bus, self._tasks
             if bus is None or tasks is None:
                 raise _not_running()
-            sender = Sender(lambda: bus.get_queue_sender(queue, **PROMPT), queue, limit=self._limit)
+            sender = Sender(
+                lambda: bus.get_queue_sender(queue, **PROMPT),
+                queue,
+                limit=self._limit,
+                company=self._pace.company(lambda: self.pending),
+            )
             self._senders[queue] = sender
             tasks.start_soon(sender.run, name=f"sender to {queue}")
         return sender
@@ -326,12 +333,14 @@ class RpcClient:
 
     async def _attempt(self, queue: str, spec: MethodSpec, body: bytes, info: CallInfo, call_id: str) -> Any:
         channel, _ = self._running()
+        began = monotonic()
         call = _Call(self._sender_to(queue), info.deadline)
         address = channel.register(call_id, info.deadline, call.on_reply, call.fail)
         timer = _at(info.deadline, lambda: call.fail(self._too_late(queue, spec, info)))
         try:
             call.send(self._request(spec, body, info, call_id, address), alone=not spec.bundle)
             reply = await call.future
+            self._pace.took(monotonic() - began)
         except asyncio.CancelledError:
             if call.control is not None and spec.cancellable:
                 self._tell(CANCEL, call_id, call.control)

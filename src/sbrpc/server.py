@@ -29,6 +29,7 @@ from ._decide import Decision, What
 from ._handlers import Registry
 from ._intake import Advice, Intake
 from ._link import PROMPT, Link
+from ._pace import Pace
 from ._receiver import Receiver
 from ._receiving import Delivery, Pause
 from ._replies import ReplyChannel
@@ -51,8 +52,8 @@ _MEMORY: Any = object()
 
 _log = logging.getLogger("sbrpc.server")
 
-# Without bundles there is much to receive; with them few messages are many calls, which others could take.
-_PREFETCH = 4
+# Few messages can be many calls, which other servers could take; and more are fetched in no time.
+_PREFETCH = 2
 
 
 class _UnaryRegistrar(Generic[Req, Res]):
@@ -158,7 +159,8 @@ class RpcServer:
         self._limit = max_message_size
         self._grace = grace
         self._instance = f"{socket.gethostname()[:40]}-{os.getpid()}-{token_hex(6)}"
-        advice = Advice(concurrency)
+        self._pace = Pace()
+        advice = Advice(concurrency, self._pace)
         self._worker = Worker(
             self._registry,
             sender_to=self._sender_to,
@@ -172,7 +174,7 @@ class RpcServer:
             threads=threads or concurrency,
         )
         self._changed = asyncio.Event()
-        self._intake = Intake(self._worker, concurrency, advice, self._room_made)
+        self._intake = Intake(self._worker, concurrency, self._pace, self._room_made)
         self._stack: AsyncExitStack | None = None
         self._bus: ServiceBusClient | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -526,7 +528,12 @@ class RpcServer:
             bus, tasks = self._bus, self._tasks
             if bus is None or tasks is None:
                 raise NotRunning("the server is not running")
-            sender = Sender(lambda: bus.get_queue_sender(queue, **PROMPT), queue, limit=self._limit)
+            sender = Sender(
+                lambda: bus.get_queue_sender(queue, **PROMPT),
+                queue,
+                limit=self._limit,
+                company=self._pace.company(lambda: len(self._worker.running)),
+            )
             sender.bundle = MOST_IN_A_BUNDLE
             self._senders[queue] = sender
             tasks.start_soon(sender.run, name=f"replies to {queue}")

@@ -18,7 +18,7 @@ ENDS = {"client", "server", "events"}
 LAYERS = [
     {"errors", "topology"},
     {"context"},
-    {"_codec", "_age", "_signals"},
+    {"_codec", "_age", "_pace", "_signals"},
     {"contract", "event"},
     {"middleware", "_wire", "_cache", "_decide", "_cloudevents", "_subscriptions"},
     {"_bundles"},
