@@ -15,9 +15,7 @@ from .movies_site import EXAMPLES
 
 @pytest.fixture
 def system() -> System:
-    return system_of(
-        {"service": deployment.service, "events": [deployment.events], "api": deployment.api}  # type: ignore[dict-item]
-    )
+    return system_of({"service": deployment.service, "events": [deployment.events], "api": deployment.api})
 
 
 def test_the_emulator_has_what_the_programs_need(system: System) -> None:

@@ -157,7 +157,7 @@ def _system(references: list[str]) -> System:
         name, rest = named(reference)
         parts = tuple(part for part in parts_of(rest) if not _is_beside(part))
         processes[name] = processes.get(name, ()) + parts
-    return system_of(processes)  # type: ignore[arg-type] # it says itself what it cannot use
+    return system_of(processes)
 
 
 def _is_beside(part: object) -> bool:

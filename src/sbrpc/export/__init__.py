@@ -14,14 +14,13 @@ from ._json_schema import json_schema
 from ._keda import keda
 from ._page import asyncapi_page
 from ._roles import roles
-from ._system import PARTS, Grant, Part, Process, Right, System, Workload, system_of
+from ._system import PARTS, Grant, Process, Right, System, Workload, system_of
 from ._terraform import terraform
 
 __all__ = [
     "system_of",
     "System",
     "Process",
-    "Part",
     "PARTS",
     "Grant",
     "Right",

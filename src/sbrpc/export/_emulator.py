@@ -143,7 +143,8 @@ class _Writer:
             properties = {"FilterType": "Sql", "SqlFilter": {"SqlExpression": expression}}
         if rule.action is not None:
             properties["Action"] = {"SqlExpression": rule.action}
-        return {"Name": rule.name, "Properties": properties}
+        # It knows no name with a dollar, and no rule `$Default` beside others.
+        return {"Name": rule.name.removeprefix("$"), "Properties": properties}
 
 
 def _pascal(name: str) -> str:

@@ -20,10 +20,9 @@ from sbrpc.events import EventBus
 from sbrpc.server import RpcServer
 from sbrpc.topology import Queue, Subscription, Topic
 
-__all__ = ["PARTS", "Grant", "Part", "Process", "Right", "System", "Workload", "system_of"]
+__all__ = ["PARTS", "Grant", "Process", "Right", "System", "Workload", "system_of"]
 
 PARTS = (RpcServer, RpcClient, EventBus, Queue, Topic)
-Part = RpcServer | RpcClient | EventBus | Queue | Topic | type[Contract] | type[Event]
 
 E = TypeVar("E", Queue, Topic)
 
@@ -82,8 +81,8 @@ class Process:
         return (bus for bus in self.buses if bus.source is not None)
 
 
-def system_of(processes: Mapping[str, Iterable[Part]]) -> System:
-    """The system of some processes, each by name with what it is made of.
+def system_of(processes: Mapping[str, Iterable[object]]) -> System:
+    """The system of some processes, each by name with its servers, clients and event buses.
 
     A contract beside a client is one that the client calls; without a client it stands for a server of it. An
     event is one that the process publishes. A `Queue` or `Topic` says more about an entity than can be
@@ -97,7 +96,7 @@ def system_of(processes: Mapping[str, Iterable[Part]]) -> System:
     return system
 
 
-def _process(name: str, parts: tuple[Part, ...]) -> Process:
+def _process(name: str, parts: tuple[object, ...]) -> Process:
     contracts: list[type[Contract]] = []
     events: list[type[Event]] = []
     for part in parts:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -241,3 +243,22 @@ def test_a_field_less_in_a_reply_is_breaking(request: dict[str, str], reply: dic
     old = contract_of(request, reply | {"gone": "int"})
     found = compare(old, contract_of(request, reply))
     assert (found[0].verdict, found[0].where) == (Verdict.BREAKING, "reply.gone")
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "compatibility.md"
+BEGIN, END = "<!-- begin: the table of sbrpc.compatibility -->\n", "<!-- end -->"
+
+
+def test_the_documentation_has_the_table() -> None:
+    """As it is; `SBRPC_WRITE_DOCS=1` writes it anew."""
+    rows = ["", "| change | in a request | in a reply | in words |", "|---|---|---|---|"]
+    for kind, rule in RULES.items():
+        words = rule.words.format("…") + (f"; {rule.advice}" if rule.advice else "")
+        rows.append(f"| `{kind}` | {rule.request.value} | {rule.reply.value} | {words} |")
+    table = "\n".join([*rows, "", ""])
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    written, _, after = rest.partition(END)
+    if os.environ.get("SBRPC_WRITE_DOCS"):
+        PAGE.write_text(before + BEGIN + table + END + after, encoding="utf-8")
+        written = table
+    assert written == table

@@ -129,7 +129,7 @@ def test_a_client_sends_where_the_contract_is_served() -> None:
 )  # fmt: skip
 def test_a_server_replies_where_it_may(parts: dict[str, list[object]], queues: list[str]) -> None:
     """To the queues that it names, and to those that are known and match a pattern, in any case."""
-    sends = [line for line in rights(system_of(parts)) if line.startswith("server: Send")]  # type: ignore[arg-type]
+    sends = [line for line in rights(system_of(parts)) if line.startswith("server: Send")]
     assert sends == [f"server: Send {queue}" for queue in queues]
 
 
@@ -190,7 +190,7 @@ def test_order_of_arguments_does_not_matter() -> None:
 def test_contradictions_are_found(parts: list[object], problem: str) -> None:
     """Two uses of one entity that exclude each other, and what is no part of a system."""
     with pytest.raises(ContractError, match=problem):
-        system_of({"p": parts})  # type: ignore[arg-type]
+        system_of({"p": parts})
 
 
 def test_workloads_say_what_one_instance_takes_at_once() -> None:
