@@ -1,4 +1,4 @@
-"""What each program of the example needs of a namespace, for `sbrpc export` and `sbrpc plan`; nothing runs.
+"""What each program of the example needs of a namespace, for `sbrpc export`. Nothing here runs.
 
 sbrpc export bicep movies.deployment:service movies.deployment:events movies.deployment:api
 """

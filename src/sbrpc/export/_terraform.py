@@ -19,7 +19,7 @@ __all__ = ["terraform"]
 _HEAD = """\
 # Made by `sbrpc export terraform`: make it again rather than edit it.
 # Every subscription is born with a rule $Default that lets everything through. Azure or the provider removes
-# it when there are other rules; `sbrpc plan` says so if it is still there.
+# it when there are other rules; `az servicebus topic subscription rule list` shows whether it is gone.
 
 terraform {
   required_version = ">= 1.5"
