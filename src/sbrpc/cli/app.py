@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from sbrpc.cli import contract, dlq, emulator, export
+from sbrpc.cli import contract, dlq, emulator, export, run
+from sbrpc.cli.outcome import Commands
 
 __all__ = ["app"]
 
 app = typer.Typer(
+    cls=Commands,
     help="Typed request-reply and events over Azure Service Bus.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -21,6 +23,7 @@ def root() -> None:
     """Typed request-reply and events over Azure Service Bus."""
 
 
+app.command("run")(run.run)
 app.command("emulator")(emulator.run)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(export.app, name="export")

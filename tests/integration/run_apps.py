@@ -1,0 +1,43 @@
+"""What the tests of `sbrpc run` run: a service by each way to name it, and some that cannot run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sbrpc import Contract, RpcServer
+from sbrpc.contract import method
+from sbrpc.topology import Queue
+
+
+class Shop(Contract, name="shop"):
+    @method
+    async def double(self, request: int) -> int:
+        raise NotImplementedError
+
+
+def app(connection: str, queue: str = "shop") -> list[object]:
+    """A server, beside a declaration of its queue."""
+    server = RpcServer(connection, Shop, queue=queue)
+
+    @server.method(Shop.double)
+    async def double(request: int) -> int:
+        return 2 * request
+
+    return [server, Queue(queue)]
+
+
+@asynccontextmanager
+async def managed(connection: str) -> AsyncIterator[list[object]]:
+    """The same, with something around it that is opened and closed."""
+    print("opened", flush=True)
+    yield app(connection)
+    print("closed", flush=True)
+
+
+def missing(connection: str) -> list[object]:
+    """A server on a queue that does not exist."""
+    return app(connection, "nowhere")
+
+
+nothing = [Queue("shop")]
