@@ -1,0 +1,144 @@
+"""The movies' page as a person meets it: a real Chromium in front of all processes of the example."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from tests.examples.movies_site import Site, eventually, serving
+
+selenium = pytest.importorskip("selenium", reason="selenium is not installed, so the page is not tested")
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None,
+    reason="chromium and chromedriver are not installed (apt-get install chromium chromium-driver), "
+    "so the movies' page is not tested",
+)
+
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with serving() as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """What a person sees and does."""
+
+    def __init__(self, driver: webdriver.Chrome, url: str) -> None:
+        self.driver, self.url = driver, url
+        driver.get(url)
+        self.until(lambda: "Loading" not in self.text("#count"))
+
+    def until(self, holds: Callable[[], Any]) -> Any:
+        return eventually(holds)
+
+    def text(self, selector: str) -> str:
+        script = "return document.querySelector(arguments[0])?.innerText ?? ''"
+        return str(self.driver.execute_script(script, selector))
+
+    def find(self, selector: str) -> Any:
+        return self.driver.find_element("css selector", selector)
+
+    def write(self, selector: str, text: str) -> None:
+        self.find(selector).clear()
+        self.find(selector).send_keys(text)
+
+    def open(self, title: str) -> None:
+        self.until(lambda: title in self.text("#films"))
+        self.driver.find_element("xpath", f"//td/button[text()='{title}']").click()
+        self.until(lambda: self.find("#editor").is_displayed())
+
+
+@pytest.fixture
+def page(driver: webdriver.Chrome, site: Site) -> Page:
+    driver.get_log("browser")
+    return Page(driver, site.url)
+
+
+def test_a_film_is_created_found_changed_and_deleted(page: Page) -> None:
+    """By keyboard alone for the first part, with markup as a title shown as text; the browser complains of
+    nothing, and the page says how the request travelled."""
+    page.find("body").send_keys("n")
+    page.until(lambda: page.find("#editor").is_displayed())
+    page.driver.switch_to.active_element.send_keys("<b>Crash</b>", Keys.ENTER)
+    page.until(lambda: "<b>Crash</b>" in page.text("#films"))
+    assert "POST movies" in page.text("#journey")
+    page.write("#search", "nothing like it")
+    page.until(lambda: "No film fits" in page.text("#count"))
+    page.write("#search", "crash")
+    page.open("<b>Crash</b>")
+    page.write("[name=title]", "Crash again")
+    page.find("#save").click()
+    page.open("Crash again")
+    page.find("#delete").click()
+    page.find("#delete").click()
+    page.until(lambda: "No film fits" in page.text("#count"))
+    assert [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_what_others_do_is_seen_and_a_conflict_can_be_settled(page: Page) -> None:
+    """A film made elsewhere appears by itself; one changed elsewhere meanwhile is not overwritten unasked."""
+    with httpx.Client(base_url=page.url, timeout=60) as http:
+        movie = http.post("/movies", json={"title": "Shared"}).json()
+        page.open("Shared")
+        page.write("[name=title]", "Mine")
+        http.put(f"/movies/{movie['id']}", json=movie | {"title": "Theirs"}).raise_for_status()
+        page.find("#save").click()
+        page.until(lambda: 'it is "Theirs", version 2' in page.text("#wrong"))
+        page.until(lambda: page.find("#mine").is_displayed())
+        page.find("#mine").click()
+        page.until(lambda: "Mine" in page.text("#films"))
+        assert http.get(f"/movies/{movie['id']}").json()["title"] == "Mine"
+
+
+def test_a_service_that_does_not_answer_is_said_and_the_change_can_be_made_again(
+    page: Page, site: Site
+) -> None:
+    """What was typed stays; once the service answers again, saving works."""
+    service = site.role("service")
+    page.find("#new").click()
+    page.write("[name=title]", "Patience")
+    os.kill(service, signal.SIGSTOP)
+    try:
+        page.find("#save").click()
+        page.until(lambda: "does not answer at the moment" in page.text("#wrong"))
+    finally:
+        os.kill(service, signal.SIGCONT)
+    page.find("#save").click()
+    page.until(lambda: "Patience" in page.text("#films"))
+
+
+def test_it_fits_on_a_phone(page: Page) -> None:
+    """At 360 pixels nothing sticks out."""
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        script = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.driver.execute_script(script) <= 0
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
