@@ -9,5 +9,6 @@ from __future__ import annotations
 from .inbox import Inbox
 from .outbox import Outbox, OutboxRelay
 from .projection import Positions, Projection
+from .replies import ReplyStore
 
-__all__ = ["Inbox", "Outbox", "OutboxRelay", "Positions", "Projection"]
+__all__ = ["Inbox", "Outbox", "OutboxRelay", "Positions", "Projection", "ReplyStore"]
