@@ -103,7 +103,7 @@ class Intake:
             del self._locks[lock]
             settle(decision)
 
-        together = SettledTogether(len(jobs), done)
+        together = done if len(jobs) == 1 else SettledTogether(len(jobs), done)
         # What kills a server is found out by itself, and spares those it travelled with.
         scattered = bundle and requests[0].delivery_count > 0
         for job in jobs:

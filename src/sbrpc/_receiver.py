@@ -19,6 +19,7 @@ import math
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, TypeVar
 
 import anyio
@@ -189,8 +190,11 @@ class Receiver:
         try:
             async with anyio.create_task_group() as tasks:
                 try:
-                    with _sdk.translated(self._what):
+                    with _sdk.translated(self._what), anyio.CancelScope() as scope:
+                        tasks.start_soon(self._watch, scope, name=f"watch {self._what}")
                         await self._loop(tasks)
+                    if scope.cancelled_caught:
+                        raise _sdk.LinkLost(f"{self._what}: not confirmed in time")
                 except BusError as error:  # carried out of the task group, which would wrap it
                     self._broken = self._broken or _sdk.remembered(error)
                     await self._until_nothing_is_under_way(_LAST_CHANCE)
@@ -205,6 +209,17 @@ class Receiver:
                 self._fail_operations()
         if broken is not None:
             raise broken
+
+    async def _watch(self, scope: anyio.CancelScope) -> None:
+        """Give up on a link over which something is not confirmed.
+
+        From outside and now and then: a scope of its own around every settlement would be a part of its cost.
+        """
+        while True:
+            await anyio.sleep(1.0)
+            late = monotonic() - _OPERATION_TIMEOUT
+            if any(operation.began < late for operation in self._under_way):
+                scope.cancel()
 
     async def _until_nothing_is_under_way(self, patience: float) -> None:
         # Over a broken link what is under way fails by itself. Cancelled instead, the SDK leaves tasks behind
@@ -234,7 +249,11 @@ class Receiver:
         self._sdk = receiver
         self._broken = None
         while await self.needs_link():
-            await self._perform(self._operations.popleft())
+            operation = self._operations.popleft()
+            with _sdk.bounded(_OPERATION_TIMEOUT) as scope:
+                await self._perform(operation)
+            if scope.cancelled_caught:
+                self._broken = self._broken or _sdk.LinkLost(f"{self._what}: not confirmed in time")
             if self._broken is not None:
                 raise self._broken
 
@@ -309,14 +328,10 @@ class Receiver:
         return bool(messages)
 
     async def _perform(self, operation: _Operation) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        what = f"{self._what}: {operation.name}"
+        operation.began = monotonic()
         try:
-            with _sdk.translated(what), _sdk.bounded(_OPERATION_TIMEOUT) as scope:
+            with _sdk.translated(f"{self._what}: {operation.name}"):
                 await operation.act()
-            if scope.cancelled_caught:
-                raise _sdk.LinkLost(f"{what}: not confirmed in time")
         except _sdk.LinkLost as error:
             self._undone(operation, error)
             self._broken = self._broken or _sdk.remembered(error)
@@ -329,7 +344,7 @@ class Receiver:
             operation.succeed()
         finally:
             self._under_way.discard(operation)
-            if loop.time() - began < _PROMPTLY:
+            if monotonic() - operation.began < _PROMPTLY:
                 self._slow = 0
             elif not self._under_way:
                 # Side by side everything takes long; so the next one is tried by itself again.
@@ -345,12 +360,13 @@ class Receiver:
 
 
 class _Operation:
-    __slots__ = ("_future", "act", "attempts", "name")
+    __slots__ = ("_future", "act", "attempts", "began", "name")
 
     def __init__(self, act: Callable[[], Awaitable[Any]], name: str, future: asyncio.Future[None]) -> None:
         self.act = act
         self.name = name
         self.attempts = 0
+        self.began = math.inf
         self._future = future
 
     def succeed(self) -> None:

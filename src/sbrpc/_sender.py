@@ -180,6 +180,8 @@ class Sender:
         self._fresh: _Replacement | None = None
         self._again: list[Outgoing] = []
         self._used = monotonic()
+        self._sending: float | None = None
+        self._serving: anyio.CancelScope | None = None
         self.bundle = 1
         """How many parts may share a message."""
         self.sent = 0
@@ -287,12 +289,12 @@ class Sender:
         watching = anyio.CancelScope()
         try:
             async with anyio.create_task_group() as self._tasks:
-                self._tasks.start_soon(self._refresh_when_idle, watching, name=f"refresh {self.entity}")
+                self._tasks.start_soon(self._watch, watching, name=f"watch the sender to {self.entity}")
                 while not (self._stopped and not self._waiting and not self._again):
                     link = await self._replacement() or await self._open(self._tasks)
                     try:
                         while link is not None:
-                            link = await self._serve(link)
+                            link = await self._serve_until_hung(link)
                     except BusError as error:
                         self._lost(error)
                 watching.cancel()
@@ -344,6 +346,11 @@ class Sender:
             self._drop_everything(error)
         self._sweep()
 
+    async def _serve_until_hung(self, link: Link[ServiceBusSender]) -> Link[ServiceBusSender] | None:
+        with anyio.CancelScope() as self._serving:
+            return await self._serve(link)
+        raise _sdk.LinkLost(f"{self._what}: not confirmed in time")
+
     async def _serve(self, link: Link[ServiceBusSender]) -> Link[ServiceBusSender] | None:
         """Send over one link until the sender stops (None), or until it is replaced (by the one returned)."""
         try:
@@ -390,15 +397,21 @@ class Sender:
             before = gathered
             await asyncio.sleep(0)
 
-    async def _refresh_when_idle(self, scope: anyio.CancelScope) -> None:
+    async def _watch(self, scope: anyio.CancelScope) -> None:
+        """Replace the link when it was idle for long, and end a send that hangs.
+
+        From outside and now and then: a scope of its own around every send would be a good part of its cost.
+        """
         with scope:
             while True:
-                idle = monotonic() - self._used if self._idle.is_set() else 0.0
-                if idle >= self._refresh_after:
-                    self._used = monotonic()
+                await anyio.sleep(min(1.0, self._refresh_after))
+                now = monotonic()
+                if self._sending is not None:
+                    if now - self._sending > _ATTEMPT_TIMEOUT + 1 and self._serving is not None:
+                        self._serving.cancel()
+                elif self._idle.is_set() and now - self._used >= self._refresh_after:
+                    self._used = now
                     self.suspect()
-                    idle = 0.0
-                await anyio.sleep(self._refresh_after - idle)
 
     async def _refresh(self, fresh: _Replacement, tasks: anyio.abc.TaskGroup) -> None:
         link = Link(self._create(), f"the sender to {self.entity!r}")
@@ -440,10 +453,9 @@ class Sender:
         if not items:
             return
         try:
-            with _sdk.translated(self._what), _sdk.bounded(_ATTEMPT_TIMEOUT + 1) as scope:
+            self._sending = monotonic()
+            with _sdk.translated(self._what):
                 sent = await self._perform(link.handler, items)
-            if scope.cancelled_caught:
-                raise _sdk.LinkLost(f"{self._what}: not confirmed in time")
         except (_sdk.TooLargeForBus, _sdk.Refused) as error:
             if len(items) > 1:
                 await self._send_singly(link, items)
@@ -463,13 +475,18 @@ class Sender:
                 self._finish(items, error)
             raise
         except BaseException:
-            self._finish(items, NotRunning(f"the sender to {self.entity!r} was cancelled"))
+            if self._serving is not None and self._serving.cancel_called:
+                self._again += items  # it hung
+            else:
+                self._finish(items, NotRunning(f"the sender to {self.entity!r} was cancelled"))
             raise
         else:
             self.sent += sent
             self.batches += 1
             self._failure = None
             self._finish(items, None)
+        finally:
+            self._sending = None
 
     async def _send_singly(self, link: Link[ServiceBusSender], items: Sequence[Outgoing]) -> None:
         """One of them spoils the batch; by themselves the others get through."""

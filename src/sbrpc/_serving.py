@@ -439,7 +439,8 @@ class Worker:
         if request.bundles:
             reply.bundle = self._advice()
         part = ReplyPart(reply, job.deadline, alone=not request.bundles)
-        until = max(job.deadline, Deadline.after(_REPLY_PATIENCE))
+        least = Deadline.after(_REPLY_PATIENCE)
+        until = job.deadline if job.deadline.at > least.at else least
         item = Outgoing((), part.size, until, done, reply.session_id, part=part)
         self._sender_to(request.reply_to).post(item)
 

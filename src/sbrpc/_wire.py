@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage
 from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageProperties
 
+from .context import NO_METADATA
 from .contract import ErrorSpec
 from .errors import DecodeError, ErrorCode, RpcError, error_for
 
@@ -61,6 +62,12 @@ CONTROL = "sbrpc-control"
 """In a reply: the queue that takes credit and cancel messages for this call."""
 CONTROL_SESSION = "sbrpc-control-session"
 RESERVED = "sbrpc-"
+
+# How the SDK hands out the names that are in most messages.
+_NAMES: Mapping[str | bytes, str] = {
+    name.encode(): name
+    for name in (STATUS, TIMEOUT, FINGERPRINT, SEQUENCE, END, WINDOW, CANCELLABLE, BUNDLE, ALONE)
+}
 
 PING = "sbrpc.ping"
 CREDIT = "sbrpc.credit"
@@ -322,7 +329,7 @@ def read_request(message: ServiceBusReceivedMessage) -> Request:
         reply_to=text(envelope.reply_to) or None,
         reply_to_session_id=text(envelope.reply_to_group_id) or None,
         timeout=timeout / 1000 if timeout is not None else None,
-        metadata={k: _plain(v) for k, v in properties.items() if not k.startswith(RESERVED)},
+        metadata=_metadata(properties),
         session_id=text(envelope.group_id) or None,
         fingerprint=text(properties.get(FINGERPRINT)),
         window=int(window) if window is not None and window >= 1 else None,
@@ -368,12 +375,21 @@ def read_reply(message: ServiceBusReceivedMessage) -> Reply:
     )
 
 
+def _metadata(properties: Mapping[str, Any]) -> Mapping[str, str]:
+    found = {k: _plain(v) for k, v in properties.items() if not k.startswith(RESERVED)}
+    return found or NO_METADATA
+
+
 def properties_of(raw: Mapping[str | bytes, Any] | None) -> dict[str, Any]:
     """Application properties by string key; the SDK hands out keys and strings as bytes."""
-    return {
-        _plain(key): value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-        for key, value in (raw or {}).items()
-    }
+    if not raw:
+        return {}
+    properties: dict[str, Any] = {}
+    for key, value in raw.items():
+        if type(value) is bytes:
+            value = value.decode("utf-8", "replace")
+        properties[_NAMES.get(key) or _plain(key)] = value
+    return properties
 
 
 def _body(message: ServiceBusReceivedMessage, problems: list[str]) -> bytes:
