@@ -1,11 +1,14 @@
-"""What several commands take: where Service Bus is."""
+"""What several commands take: where Service Bus is, JSON from wherever it comes."""
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +17,16 @@ from sbrpc.cli.outcome import redacted
 if TYPE_CHECKING:
     from azure.servicebus.aio import ServiceBusClient
 
-__all__ = ["Connection", "Namespace", "connecting", "put_in_environment"]
+__all__ = [
+    "Connection",
+    "Metadata",
+    "Namespace",
+    "Timeout",
+    "connecting",
+    "json_of",
+    "pairs_of",
+    "put_in_environment",
+]
 
 Connection = Annotated[
     str | None,
@@ -33,6 +45,11 @@ Namespace = Annotated[
         show_default=False,
         help="Sign in with your Azure identity; SERVICEBUS_FULLY_QUALIFIED_NAMESPACE unless given.",
     ),
+]
+Timeout = Annotated[float, typer.Option("--timeout", "-t", min=0.001, help="Seconds to wait at most.")]
+Metadata = Annotated[
+    list[str] | None,
+    typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="Sent along; may be repeated."),
 ]
 
 
@@ -67,3 +84,40 @@ def connecting(connection_string: str | None = None, namespace: str | None = Non
     put_in_environment(connection_string, namespace)
     with understood():
         return connect()
+
+
+def json_of(given: str | None, what: str = "the request") -> Any:
+    """A JSON value: the text itself, `@file`, or `-` for standard input; None where nothing is given.
+
+    Raises:
+        typer.BadParameter: it is not JSON, or the file cannot be read.
+    """
+    source = what
+    if given is None:
+        return None
+    if given == "-":
+        text, source = sys.stdin.read(), "standard input"
+    elif given.startswith("@"):
+        source = given[1:]
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(f"cannot read {source}: {error}") from None
+    else:
+        text = given
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        hint = "; text has to be quoted, as in '\"text\"'" if source == what else ""
+        raise typer.BadParameter(f"{source} is not JSON: {error}{hint}") from None
+
+
+def pairs_of(given: list[str] | None, option: str) -> dict[str, str]:
+    """`key=value` pairs as a dictionary."""
+    pairs: dict[str, str] = {}
+    for each in given or ():
+        key, equals, value = each.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"{each!r} is not written KEY=VALUE", param_hint=option)
+        pairs[key] = value
+    return pairs
