@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from tests.examples.movies_site import Site, eventually, serving
+from tests.browser.test_emulator_page import CONTRASTS
+from tests.examples.movies_site import EXAMPLES, Site, eventually, serving
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed, so the page is not tested")
 from selenium import webdriver  # noqa: E402
@@ -142,3 +145,27 @@ def test_it_fits_on_a_phone(page: Page) -> None:
         assert page.driver.execute_script(script) <= 0
     finally:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize(("scheme", "picture"), [("light", "movies.png"), ("dark", "movies-dark.png")])
+def test_it_can_be_read_in_light_and_dark(driver: webdriver.Chrome, scheme: str, picture: str) -> None:
+    """Text stands out from its ground. SBRPC_WRITE_IMAGES=1 makes the pictures in docs/images anew."""
+    with serving() as site, httpx.Client(base_url=site.url, timeout=60) as http:
+        rows = json.loads((EXAMPLES / "movies" / "data" / "movies.json").read_text(encoding="utf-8"))
+        # Some rows of the file are wrong on purpose, as tests/examples/test_catalogue.py shows.
+        films = [row for row in rows if isinstance(row["title"], str) and row["director"] and row["genre"]]
+        for film in films[:25]:
+            http.post("/movies", json=film).raise_for_status()
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        size = {"width": 1100, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        try:
+            page = Page(driver, site.url)
+            page.until(lambda: "of 25 films" in page.text("#count"))
+            assert driver.execute_script(CONTRASTS) == []
+            if os.environ.get("SBRPC_WRITE_IMAGES"):
+                driver.save_screenshot(str(Path(__file__).parents[2] / "docs" / "images" / picture))
+        finally:
+            driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
