@@ -439,7 +439,8 @@ class ReplyChannel:
         message = ping_message(ping.id, epoch.session_id)
 
         def accepted(error: SbrpcError | None) -> None:
-            ping.accepted.set_result(error)
+            if not ping.accepted.done():  # the client may have been closed meanwhile, which cancels it
+                ping.accepted.set_result(error)
 
         item = Outgoing((message,), size_of(message), Deadline.after(30), accepted, epoch.session_id)
         try:
