@@ -91,6 +91,7 @@ def test_a_film_is_created_found_changed_and_deleted(page: Page) -> None:
     page.driver.switch_to.active_element.send_keys("<b>Crash</b>", Keys.ENTER)
     page.until(lambda: "<b>Crash</b>" in page.text("#films"))
     assert "POST movies" in page.text("#journey")
+    page.until(lambda: "The read model had it" in page.text("#journey"))
     page.write("#search", "nothing like it")
     page.until(lambda: "No film fits" in page.text("#count"))
     page.write("#search", "crash")

@@ -94,9 +94,10 @@ function edit(movie) {
 async function change(work) {
   $('save').disabled = $('delete').disabled = true;
   try {
-    await work();
+    const changed = await work();
     $('editor').close();
-    list();
+    if (changed) follow(changed);
+    else list();
   } catch (problem) {
     $('wrong').textContent = said(problem);
     $('wrong').hidden = false;
@@ -108,6 +109,22 @@ async function change(work) {
   } finally {
     $('save').disabled = $('delete').disabled = false;
   }
+}
+
+// Asks the read model until it has a change, and says how far it was behind: to 50 ms, the pause between questions.
+async function follow(movie) {
+  const began = performance.now(), told = $('journey').textContent;
+  const query = new URLSearchParams({ search: movie.title.slice(0, 100), sort: 'id', descending: true, limit: 200 });
+  for (let n = 0; n < 100; n++) {
+    const page = await call('GET', `movies?${query}`).catch(() => null);
+    if (page?.movies.some(seen => seen.id === movie.id && seen.version >= movie.version)) {
+      const lag = ` The read model had it ${Math.round(performance.now() - began)} ms after the reply.`;
+      if ($('journey').textContent === told) $('journey').textContent += lag;
+      break;
+    }
+    await new Promise(done => setTimeout(done, 50));
+  }
+  list();
 }
 
 function save() {
