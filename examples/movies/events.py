@@ -6,12 +6,12 @@ one may arrive twice, or late after a crash: the version decides, so the databas
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import async_sessionmaker
+from sqlalchemy.orm import DeclarativeBase
 
 from sbrpc import EventBus, connect
+from sbrpc.sql import Positions
 
 from .contract import LANES, SUBSCRIPTION, TOPIC, MovieCreated, MovieDeleted, MovieEvent, MovieUpdated
 from .database import READ_MODEL_URL, MovieColumns, opened
@@ -22,23 +22,20 @@ class ReadModel(DeclarativeBase):
 
 
 class MovieView(MovieColumns, ReadModel):
-    """A film as readers see it. A deleted one leaves its version behind, against late events."""
+    """A film as readers see it."""
 
     __tablename__ = "movie_views"
 
-    deleted: Mapped[bool] = mapped_column(index=True)
 
-
-INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+# The version that each film has reached, and a deleted one keeps, against late events.
+positions = Positions(ReadModel.metadata)
 
 
 async def serve(database: str = READ_MODEL_URL) -> None:
     """Follow the events until SIGTERM or SIGINT."""
     async with connect() as connection, opened(database, ReadModel.metadata) as engine:
         bus = EventBus(connection, topic=TOPIC)
-        insert = INSERT[engine.dialect.name](MovieView)
-        newer = MovieView.version < insert.excluded.version
-        upsert = insert.on_conflict_do_update(index_elements=["id"], set_=dict(insert.excluded), where=newer)
+        sessions = async_sessionmaker(engine)
 
         # What has piled up in a lane is one transaction.
         @bus.on(
@@ -50,9 +47,15 @@ async def serve(database: str = READ_MODEL_URL) -> None:
             batch=100,
         )
         async def project(events: list[MovieEvent]) -> None:
-            rows = [e.movie.model_dump() | {"deleted": isinstance(e, MovieDeleted)} for e in events]
-            async with engine.begin() as transaction:
-                await transaction.execute(upsert, rows)
+            async with sessions.begin() as session:
+                for event in events:
+                    movie = event.movie
+                    if not await positions.advance(session, "movie-views", str(movie.id), movie.version):
+                        continue  # it came before, or a later one did
+                    if isinstance(event, MovieDeleted):
+                        await session.execute(delete(MovieView).where(MovieView.id == movie.id))
+                    else:
+                        await session.merge(MovieView(**movie.model_dump()))
 
         print("The event handler keeps the read model up to date.", flush=True)
         await bus.serve()

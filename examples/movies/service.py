@@ -8,16 +8,29 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
-from sqlalchemy import JSON, delete, func, insert, select, update
+from sqlalchemy import JSON, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+import sbrpc
 from sbrpc import CallInfo, EventBus, RpcServer, connect
 from sbrpc.errors import Aborted, NotFound, RpcError
+from sbrpc.sql import Outbox, OutboxRelay
 
-from . import contract
-from .contract import ListMovies, Movie, MovieEvent, MoviePage, MovieRef, Movies, NewMovie
+from .contract import (
+    TOPIC,
+    ListMovies,
+    Movie,
+    MovieCreated,
+    MovieDeleted,
+    MovieEvent,
+    MoviePage,
+    MovieRef,
+    Movies,
+    MovieUpdated,
+    NewMovie,
+)
 from .database import SERVICE_URL, MovieColumns, film, opened
 
 
@@ -30,42 +43,44 @@ class MovieRow(MovieColumns, Base):
 
 
 class Change(Base):
-    """A change that is done, by the id of the call that asked for it."""
+    """A change that is done, by the id of the call that asked for it, and what was answered."""
 
     __tablename__ = "changes"
 
     call_id: Mapped[str] = mapped_column(primary_key=True)
-    event: Mapped[str]
     movie: Mapped[dict[str, Any]]
 
 
-async def create(database: AsyncConnection, new: NewMovie) -> MovieEvent:
-    row = await database.execute(insert(MovieRow).values(**new.model_dump(), version=1).returning(MovieRow))
-    return contract.MovieCreated(movie=film(row.one()))
+outbox = Outbox(Base.metadata, source="/movies")
 
 
-async def change(database: AsyncConnection, movie: Movie) -> MovieEvent:
+async def create(session: AsyncSession, new: NewMovie) -> MovieEvent:
+    row = MovieRow(**new.model_dump(), version=1)
+    session.add(row)
+    await session.flush()  # gives it its id
+    return MovieCreated(movie=film(row))
+
+
+async def change(session: AsyncSession, movie: Movie) -> MovieEvent:
     values = movie.model_dump(exclude={"id"}) | {"version": movie.version + 1}
     mine = (MovieRow.id == movie.id, MovieRow.version == movie.version)
-    row = await database.execute(update(MovieRow).where(*mine).values(values).returning(MovieRow))
-    if changed := row.one_or_none():
-        return contract.MovieUpdated(movie=film(changed))
-    current = await find(database, movie.id)
+    if row := await session.scalar(update(MovieRow).where(*mine).values(values).returning(MovieRow)):
+        return MovieUpdated(movie=film(row))
+    current = await find(session, movie.id)
     raise Aborted(
         f"movie {movie.id} is at version {current.version}, the change was made from {movie.version}",
         details=[{"current_version": current.version}],
     )
 
 
-async def remove(database: AsyncConnection, which: MovieRef) -> MovieEvent:
-    row = await database.execute(delete(MovieRow).where(MovieRow.id == which.id).returning(MovieRow))
-    gone = film(row.one_or_none() or missing(which.id))
-    return contract.MovieDeleted(movie=gone.model_copy(update={"version": gone.version + 1}))
+async def remove(session: AsyncSession, which: MovieRef) -> MovieEvent:
+    row = await session.scalar(delete(MovieRow).where(MovieRow.id == which.id).returning(MovieRow))
+    gone = film(row or missing(which.id))
+    return MovieDeleted(movie=gone.model_copy(update={"version": gone.version + 1}))
 
 
-async def find(database: AsyncConnection, id: int) -> Movie:
-    row = await database.execute(select(MovieRow).where(MovieRow.id == id))
-    return film(row.one_or_none() or missing(id))
+async def find(session: AsyncSession, id: int) -> Movie:
+    return film(await session.get(MovieRow, id) or missing(id))
 
 
 def missing(id: int) -> NoReturn:
@@ -75,53 +90,54 @@ def missing(id: int) -> NoReturn:
 async def serve(url: str = SERVICE_URL) -> None:
     """Answer calls until SIGTERM or SIGINT; what runs by then is finished first."""
     async with connect() as connection, opened(url, Base.metadata) as engine:
-        bus = EventBus(connection, topic=contract.TOPIC, source="/movies")
+        sessions = async_sessionmaker(engine, expire_on_commit=False)
         server = RpcServer(connection, Movies)
+        bus = EventBus(connection, topic=TOPIC)
 
-        async def once(info: CallInfo, work: Callable[[AsyncConnection], Awaitable[MovieEvent]]) -> Movie:
-            """Do the work and announce it. A call may come twice, after a crash; it works once."""
-            async with engine.connect() as database:
-                try:
-                    event = await work(database)
-                    done = {"event": type(event).__name__, "movie": event.movie.model_dump(mode="json")}
-                    await database.execute(insert(Change).values(call_id=info.call_id, **done))
-                    await database.commit()
-                except (RpcError, IntegrityError):
-                    await database.rollback()
-                    same = await database.execute(select(Change).where(Change.call_id == info.call_id))
-                    if (earlier := same.one_or_none()) is None:
-                        raise
-                    event = getattr(contract, earlier.event)(movie=earlier.movie)
-            # After the commit, and again for a call that comes again: whoever listens ignores repeats.
-            await bus.publish(event, key=event.lane)
-            return event.movie
+        async def once(info: CallInfo, work: Callable[[AsyncSession], Awaitable[MovieEvent]]) -> Movie:
+            """Do the work, note it and announce it, all or nothing. A call may come twice; it works once."""
+            try:
+                async with sessions.begin() as session:
+                    event = await work(session)
+                    session.add(Change(call_id=info.call_id, movie=event.movie.model_dump(mode="json")))
+                    await outbox.add(session, event, key=event.lane)
+                return event.movie
+            except (RpcError, IntegrityError):
+                async with sessions() as session:
+                    earlier = await session.get(Change, info.call_id)
+                if earlier is None:
+                    raise
+                return Movie.model_validate(earlier.movie)
 
         @server.method(Movies.get_movie)
         async def get_movie(request: MovieRef) -> Movie:
-            async with engine.connect() as database:
-                return await find(database, request.id)
+            async with sessions() as session:
+                return await find(session, request.id)
 
         @server.method(Movies.list_movies)
         async def list_movies(request: ListMovies) -> MoviePage:
             page = (
                 select(MovieRow).where(MovieRow.id > request.after).order_by(MovieRow.id).limit(request.limit)
             )
-            async with engine.connect() as database:
-                total = await database.scalar(select(func.count()).select_from(MovieRow))
-                return MoviePage(movies=[film(row) for row in await database.execute(page)], total=total or 0)
+            async with sessions() as session:
+                total = await session.scalar(select(func.count()).select_from(MovieRow))
+                return MoviePage(movies=[film(row) for row in await session.scalars(page)], total=total or 0)
 
         @server.method(Movies.create_movie)
         async def create_movie(request: NewMovie, info: CallInfo) -> Movie:
-            return await once(info, lambda database: create(database, request))
+            return await once(info, lambda session: create(session, request))
 
         @server.method(Movies.update_movie)
         async def update_movie(request: Movie, info: CallInfo) -> Movie:
-            return await once(info, lambda database: change(database, request))
+            return await once(info, lambda session: change(session, request))
 
         @server.method(Movies.delete_movie)
         async def delete_movie(request: MovieRef, info: CallInfo) -> None:
-            await once(info, lambda database: remove(database, request))
+            await once(info, lambda session: remove(session, request))
 
-        async with bus:
+        async def announce() -> None:
             print("The movies service answers calls.", flush=True)
-            await server.serve()
+
+        # Publishes what the outbox has. A short lease: when a service dies, another relay soon goes on.
+        relay = OutboxRelay(engine, outbox, bus, lease=10)
+        await sbrpc.serve(server, bus, relay, announce)
