@@ -7,7 +7,7 @@ BENCH_VENV ?= .venv-bench
 BENCH_BIN := $(BENCH_VENV)/bin
 BENCH_STAMP := $(BENCH_VENV)/.installed
 
-.PHONY: demo test check format guarantees bench bench-emulator clean
+.PHONY: demo test check package format guarantees bench bench-emulator clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("sbrpc needs Python 3.10 or newer; this is " + sys.version.split()[0] + ". Use: make PYTHON=python3.12 ...") if sys.version_info < (3, 10) else None'
@@ -30,6 +30,10 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Builds the distributions into dist/, and tries them in an environment where nothing else is installed.
+package: $(STAMP)
+	$(BIN)/python .ci/package.py dist
 
 format: $(STAMP)
 	$(BIN)/ruff format .
