@@ -1,0 +1,70 @@
+"""What the documentation's build adds: a page for each public module, made of what the module says of itself.
+
+Owns which modules are public (no underscore, no command) and in what order their names stand. It imports
+nothing of sbrpc: the sources are read.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+SOURCE = Path(__file__).resolve().parent.parent / "src" / "sbrpc"
+COMMANDS = {"__main__", "cli"}
+
+
+def modules() -> dict[str, ast.Module]:
+    """The public modules by name, the package itself first."""
+    found = {"sbrpc": SOURCE / "__init__.py"}
+    for path in sorted(SOURCE.iterdir()):
+        file = path / "__init__.py" if path.is_dir() else path
+        if path.stem.startswith("_") or path.stem in COMMANDS or file.suffix != ".py" or not file.exists():
+            continue
+        found[f"sbrpc.{path.stem}"] = file
+    return {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in found.items()}
+
+
+def names(module: ast.Module) -> list[str]:
+    """What the module offers, as its `__all__` has it."""
+    for node in module.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def page(name: str) -> str:
+    return f"reference/{name}.md"
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the pages where `reference/index.md` stands in the navigation."""
+    for section in config.nav or []:
+        if isinstance(section, dict) and "Reference" in section:
+            section["Reference"] += [{name: page(name)} for name in modules()]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Write the pages, which are found nowhere but in the site."""
+    for name, module in modules().items():
+        lines = [f"# {name}", "", f"::: {name}", "    options:"]
+        # The other names of the package are at home in the modules below.
+        members = ["connect"] if name == "sbrpc" else names(module)
+        lines += ["      members:", *(f"        - {member}" for member in members)]
+        files.append(File.generated(config, page(name), content="\n".join(lines) + "\n"))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: Files) -> str:
+    """Fill in the list of modules, and take away the marks that are for the tests."""
+    if page.file.src_uri == "reference/index.md":
+        rows = []
+        for name, module in modules().items():
+            first = (ast.get_docstring(module) or "").split("\n", 1)[0]
+            rows.append(f"| [`{name}`]({name}.md) | {first} |")
+        markdown = markdown.replace("<!-- modules -->", "\n".join(["| module | |", "|---|---|", *rows]))
+    return markdown.replace("```python run\n", "```python\n")
