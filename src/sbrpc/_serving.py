@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
 from ._age import BrokerAge
 from ._bundles import ReplyPart
-from ._cache import CachedReply, ReplyStore
 from ._decide import Decision, Outcome, Settlement, What, decide, decide_unsent
 from ._handlers import Handler, Registry
 from ._replies import ReplyChannel
@@ -43,8 +42,11 @@ from .errors import (
     SbrpcError,
 )
 from .middleware import Middleware, Next, chain
+from .store import CachedReply, MemoryReplyStore, ReplyStore
 
 __all__ = ["Job", "Settle", "Worker"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger("sbrpc.server")
 
@@ -54,6 +56,9 @@ _REPLY_PATIENCE = 5.0
 # How long a reply is kept after the caller has stopped waiting for it, and for callers who wait for ever.
 _KEEP_AFTER_DEADLINE = 60.0
 _KEEP_WITHOUT_DEADLINE = 600.0
+
+# A store that does not answer within this time has failed.
+_STORE_PATIENCE = 5.0
 
 # Streamed replies that may be on their way to Service Bus at once.
 _UNCONFIRMED = 32
@@ -197,14 +202,13 @@ class Worker:
             return Outcome(job.stopped, note=job.cancellation.reason or "")
         if job.key in self._calls and request.call_id:
             await self._settle_twins(job)
-        if self._store is not None and request.reply_to is not None and request.call_id:
-            cached = await self._store.get(job.key)
-            if cached is not None:
-                return Outcome(What.CACHED, body=cached.body, status=cached.status)
-        if request.delivery_count >= self._max_deliveries:
-            return Outcome(What.POISONED, note=str(request.delivery_count))
+        kept = await self._kept(job)
+        if kept is not None:
+            return Outcome(What.CACHED, body=kept.body, status=kept.status)
         if scattered:
             return Outcome(What.SCATTERED)
+        if request.delivery_count >= self._max_deliveries:
+            return Outcome(What.POISONED, note=str(request.delivery_count))
         if request.problem is not None:
             return Outcome(What.UNDECODABLE, error=DecodeError(request.problem))
         handler = self._registry.get(request.subject)
@@ -218,6 +222,30 @@ class Worker:
             return self._undecodable(handler, request, error)
         self._calls[job.key] = job
         return await self._run(job, handler, value)
+
+    async def _kept(self, job: Job) -> CachedReply | None:
+        """The reply of an earlier delivery, if there was one and the store can say so."""
+        request = job.request
+        if self._store is None or request.reply_to is None or not request.call_id:
+            return None
+        return await self._ask_store(job, "look up", self._store.get(job.key))
+
+    async def _ask_store(self, job: Job, what: str, asked: Awaitable[T]) -> T | None:
+        """What the store says. One that fails or hangs must not keep the caller from an answer."""
+        if isinstance(self._store, MemoryReplyStore):
+            return await asked  # it does neither, and a bound for each call would cost something
+        call_id = job.request.call_id
+        try:
+            with bounded(_STORE_PATIENCE):
+                return await asked
+        except Exception:
+            _log.exception(
+                "the store failed to %s the reply to call %s", what, call_id, extra={"call_id": call_id}
+            )
+        else:
+            text = "the store took more than %g s to %s the reply to call %s"
+            _log.error(text, _STORE_PATIENCE, what, call_id, extra={"call_id": call_id})
+        return None
 
     async def _settle_twins(self, job: Job) -> None:
         """The same call is already being served here: let that end first."""
@@ -413,10 +441,7 @@ class Worker:
         status, body = self._encoded(job, decision.reply)
         remaining = job.deadline.remaining()
         ttl = _KEEP_WITHOUT_DEADLINE if job.deadline.is_never else max(0.0, remaining) + _KEEP_AFTER_DEADLINE
-        try:
-            await self._store.put(job.key, CachedReply(status, body), ttl)
-        except Exception:  # a store that fails must not keep the caller from its answer
-            _log.exception("the reply to call %s could not be kept", job.request.call_id)
+        await self._ask_store(job, "keep", self._store.put(job.key, CachedReply(status, body), ttl))
 
     def _encoded(self, job: Job, reply: RpcError | Outcome) -> tuple[str, bytes]:
         if isinstance(reply, Outcome):

@@ -24,7 +24,6 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from . import _sdk
 from ._bundles import MOST_IN_A_BUNDLE
-from ._cache import MemoryReplyStore, ReplyStore
 from ._decide import Decision, What
 from ._handlers import Registry
 from ._intake import Advice, Intake
@@ -43,6 +42,7 @@ from .context import CallInfo
 from .contract import Contract, Method, StreamMethod, UnaryMethod, spec_of
 from .errors import AccessDenied, BusError, ContractError, EntityNotFound, NotRunning, Unavailable
 from .middleware import Middleware
+from .store import MemoryReplyStore, ReplyStore
 
 __all__ = ["RpcServer"]
 
@@ -116,7 +116,8 @@ class RpcServer:
         control_queue: a queue with sessions, for flow control and cancels; the caller's reply queue by
             default.
         middleware: code around every handler, the first outermost.
-        store: keeps replies for requests that are delivered again; in memory by default, None for no store.
+        store: keeps replies for requests that are delivered again, an `sbrpc.store.ReplyStore`; in memory by
+            default, None for no store. While it fails or takes more than 5 seconds, calls are served without.
         max_deliveries: a request that was delivered this often without an answer is dead-lettered.
         max_message_size: bytes, 256 KB on Standard, up to 100 MB on Premium.
         threads: how many synchronous handlers run at once.

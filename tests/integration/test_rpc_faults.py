@@ -17,6 +17,7 @@ from sbrpc.client import RpcClient
 from sbrpc.emulator import Emulator
 from sbrpc.errors import DeadlineExceeded, RpcError, Unavailable
 from sbrpc.server import RpcServer
+from sbrpc.store import CachedReply
 from sbrpc.topology import Queue
 
 from .laboratory import QUEUES, Bench, Item, Lab, Wait, make_client, make_server
@@ -265,6 +266,40 @@ async def test_a_redelivered_request_is_answered_from_the_store(world: World) ->
             assert await world.client.of(Lab, queue="twice").wait(Wait(seconds=0.1, tag="x")) == "x"
         await bench.until(lambda: world.client.replies.late == late + 1)
     assert bench.seen == ["started x", "ended x"]
+
+
+class Failing:
+    """A store that nobody can reach."""
+
+    async def get(self, key: str) -> CachedReply | None:
+        raise ConnectionError("no database")
+
+    async def put(self, key: str, reply: CachedReply, ttl: float) -> None:
+        raise ConnectionError("no database")
+
+
+class Hanging(Failing):
+    """A store that never says anything."""
+
+    async def get(self, key: str) -> CachedReply | None:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("store", [Failing(), Hanging()])
+async def test_a_store_that_fails_keeps_no_caller_from_its_answer(
+    world: World, store: Failing, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call is served as if there were no store, and the log names it."""
+    monkeypatch.setattr("sbrpc._serving._STORE_PATIENCE", 0.2)
+    world.emulator.broker.create([Queue("forgetful")], world.emulator.clock.now())
+    string = world.emulator.connection_string
+    async with make_server(string, Bench(), queue="forgetful", store=store) as server:
+        await server.ready(10)
+        info = await world.client.of(Lab, queue="forgetful").info(None, timeout=20)
+    logged = [record for record in caplog.records if "store" in record.getMessage()]
+    assert [getattr(record, "call_id", None) for record in logged] == [info["call_id"]] * 2
+    assert {record.levelname for record in logged} == {"ERROR"}
 
 
 async def test_a_server_that_leaves_hands_back_what_runs(world: World) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from sqlalchemy import Column, Float, LargeBinary, MetaData, String, Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sbrpc._cache import CachedReply
+from sbrpc.store import CachedReply
 
 from ._dialect import insert, now
 
 __all__ = ["ReplyStore"]
 
 _CLEANED_AT_ONCE = 100
+
+# A call is known by its reply queue, its reply session and its id, with a bar between them. Service Bus takes
+# 260 characters for the first and 128 for each of the others.
+_LONGEST_CALL = 260 + 1 + 128 + 1 + 128
 
 
 class ReplyStore:
@@ -27,7 +31,7 @@ class ReplyStore:
         self.table = Table(
             table,
             metadata,
-            Column("call", String(512), primary_key=True),
+            Column("call", String(_LONGEST_CALL), primary_key=True),
             Column("status", String(64), nullable=False),
             Column("body", LargeBinary, nullable=False),
             Column("expires_at", Float, nullable=False, index=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sbrpc._cache import CachedReply, MemoryReplyStore
+from sbrpc.store import CachedReply, MemoryReplyStore
 
 
 class Clock:

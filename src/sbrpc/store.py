@@ -1,6 +1,7 @@
 """Replies that are kept for a while, so that a request that comes twice is answered twice and run once.
 
 Service Bus delivers at least once: a server that dies between replying and settling gets the request again.
+`sbrpc.sql.ReplyStore` keeps replies in a database; one of your own has the two methods of `ReplyStore` here.
 Knows call ids and encoded replies, nothing else.
 """
 
@@ -24,10 +25,14 @@ class CachedReply:
 
 
 class ReplyStore(Protocol):
-    """Where replies are kept. One that all instances of a service share survives the death of any of them."""
+    """Where replies are kept. One that all instances of a service share survives the death of any of them.
+
+    Both methods are called for many calls at a time. While one raises, or takes more than 5 seconds, after
+    which it is cancelled, calls are served as if there were no store, and the log says so.
+    """
 
     async def get(self, key: str) -> CachedReply | None:
-        """The reply to a call, if it was answered."""
+        """The reply to a call, if it was answered. `key` has at most 518 characters."""
         ...
 
     async def put(self, key: str, reply: CachedReply, ttl: float) -> None:
