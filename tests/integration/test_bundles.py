@@ -131,6 +131,14 @@ async def test_a_bundle_that_is_delivered_again_is_given_back(world: World) -> N
         assert world.bench.seen.count(f"started {tag}") == 2
 
 
+async def test_a_bundle_that_loses_its_lock_again_and_again_kills_no_call(world: World) -> None:
+    """However often it comes, it is given back: none of its calls has been tried as often as that."""
+    tags = [f"unlucky {number}" for number in range(8)]
+    with world.emulator.faults.lose_locks(entity="lab", count=6):
+        calls = [world.lab.wait(Wait(seconds=0.4, tag=tag), timeout=20) for tag in tags]
+        assert await asyncio.gather(*calls) == tags
+
+
 @pytest.mark.parametrize("off", ["method", "client", "server"])
 async def test_bundles_can_be_switched_off(world: World, off: str) -> None:
     """For a method, by a client, or by a server."""
