@@ -292,11 +292,11 @@ async def test_a_store_that_fails_keeps_no_caller_from_its_answer(
 ) -> None:
     """The call is served as if there were no store, and the log names it."""
     monkeypatch.setattr("sbrpc._serving._STORE_PATIENCE", 0.2)
-    world.emulator.broker.create([Queue("forgetful")], world.emulator.clock.now())
-    string = world.emulator.connection_string
-    async with make_server(string, Bench(), queue="forgetful", store=store) as server:
+    queue = type(store).__name__
+    world.emulator.broker.create([Queue(queue)], world.emulator.clock.now())
+    async with make_server(world.emulator.connection_string, Bench(), queue=queue, store=store) as server:
         await server.ready(10)
-        info = await world.client.of(Lab, queue="forgetful").info(None, timeout=20)
+        info = await world.client.of(Lab, queue=queue).info(None, timeout=20)
     logged = [record for record in caplog.records if "store" in record.getMessage()]
     assert [getattr(record, "call_id", None) for record in logged] == [info["call_id"]] * 2
     assert {record.levelname for record in logged} == {"ERROR"}
