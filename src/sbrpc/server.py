@@ -158,6 +158,7 @@ class RpcServer:
         self._reply_queues = tuple(reply_queues)
         self._control_queue = control_queue
         self._limit = max_message_size
+        self._max_deliveries = max_deliveries
         self._grace = grace
         self._instance = f"{socket.gethostname()[:40]}-{os.getpid()}-{token_hex(6)}"
         self._pace = Pace()
@@ -306,6 +307,11 @@ class RpcServer:
     def concurrency(self) -> int:
         """How many requests are worked on at once, at most."""
         return self._sessions or self._concurrency
+
+    @property
+    def max_deliveries(self) -> int:
+        """A request that was delivered this often without an answer is dead-lettered."""
+        return self._max_deliveries
 
     @property
     def ordered(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sbrpc.cli import call, contract, dlq, emulator, export, run
+from sbrpc.cli import call, contract, dlq, doctor, emulator, export, run
 from sbrpc.cli.outcome import Commands
 
 __all__ = ["app"]
@@ -27,6 +27,7 @@ app.command("run")(run.run)
 app.command("call")(call.call)
 app.command("stream")(call.stream)
 app.command("send")(call.send)
+app.command("doctor")(doctor.doctor)
 app.command("emulator")(emulator.run)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(export.app, name="export")

@@ -14,7 +14,7 @@ from sbrpc.cli.loading import named, parts_of
 if TYPE_CHECKING:
     from sbrpc.export import System
 
-__all__ = ["Output", "app", "put"]
+__all__ = ["Output", "app", "put", "system_named"]
 
 app = typer.Typer(
     help=(
@@ -127,7 +127,7 @@ def _write(
     from sbrpc.errors import ContractError
 
     try:
-        system = _system(references)
+        system = system_named(references)
         for warning in system.warnings() if rights else ():
             typer.echo(f"sbrpc: {warning}", err=True)
         text = export(system)
@@ -149,7 +149,8 @@ def put(text: str, output: Path | None) -> None:
         raise typer.Exit(1) from None
 
 
-def _system(references: list[str]) -> System:
+def system_named(references: list[str]) -> System:
+    """The system of processes that are named on the command line."""
     from sbrpc.export import system_of
 
     processes: dict[str, tuple[object, ...]] = {}
