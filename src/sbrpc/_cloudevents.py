@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from .errors import DecodeError
 from .event import CloudEvent, is_extension_name
 
-__all__ = ["body_of", "from_message", "to_message"]
+__all__ = ["body_of", "from_message", "to_message", "trace_of"]
 
 _PREFIX = "cloudEvents_"
 _PREFIXES = (_PREFIX, "cloudEvents:")
@@ -47,17 +47,44 @@ def to_message(
         "dataschema": event.dataschema,
         **event.extensions,
     }
+    properties: dict[str | bytes, Any] = {
+        _PREFIX + name: value for name, value in attributes.items() if value is not None
+    }
+    properties.update(_trace_of(event))
     return ServiceBusMessage(
         event.data,
-        application_properties={
-            _PREFIX + name: value for name, value in attributes.items() if value is not None
-        },
+        application_properties=properties,
         content_type=event.datacontenttype,
         message_id=event.id,
         subject=event.type,
         session_id=session_id,
         time_to_live=time_to_live,
     )
+
+
+def _trace_of(event: CloudEvent) -> dict[str | bytes, Any]:
+    # Also where those look who know messages and no CloudEvents: the Azure SDKs and monitoring tools.
+    traceparent, tracestate = (event.extensions.get(name) for name in ("traceparent", "tracestate"))
+    if traceparent is None:
+        return {}
+    trace: dict[str | bytes, Any] = {"traceparent": traceparent, "Diagnostic-Id": traceparent}
+    return trace if tracestate is None else {**trace, "tracestate": tracestate}
+
+
+def trace_of(message: ServiceBusMessage) -> dict[str, str]:
+    """The W3C trace context beside the event: `traceparent` and, where there is one, `tracestate`."""
+    found = {
+        name: value
+        for name, value in _text_properties(message)
+        if name in ("traceparent", "tracestate", "Diagnostic-Id") and isinstance(value, str)
+    }
+    traceparent = found.get("traceparent") or found.get("Diagnostic-Id")
+    if traceparent is None:
+        return {}
+    return {
+        "traceparent": traceparent,
+        **({"tracestate": found["tracestate"]} if "tracestate" in found else {}),
+    }
 
 
 def from_message(message: ServiceBusMessage) -> CloudEvent:

@@ -36,6 +36,7 @@ from ._subscriptions import (
     groups,
     resolve,
 )
+from .context import trace_id
 from .errors import DecodeError
 from .event import current_event
 
@@ -129,6 +130,12 @@ class Handling:
                 self._counts["handled"] += 1
 
 
+def _log_fields(jobs: Sequence[Job]) -> dict[str, str | None]:
+    """What log records about events have besides their message; a batch is told by its first."""
+    first = jobs[0].info
+    return {"event_id": first.id, "trace_id": trace_id(first.traceparent)}
+
+
 async def attempt(
     handler: Handler, jobs: Sequence[Job], pause: Pause, threads: anyio.CapacityLimiter
 ) -> Handled | Failed | Interrupted:
@@ -152,6 +159,7 @@ async def attempt(
                 ", ".join(f"{job.info.type} {job.info.id}" for job in jobs[:3]),
                 attempts,
                 exc_info=True,
+                extra=_log_fields(jobs),
             )
             raise
 
@@ -169,6 +177,14 @@ async def attempt(
 
 
 async def _call(handler: Handler, jobs: Sequence[Job], threads: anyio.CapacityLimiter) -> None:
+    if handler.around is None:
+        await _invoke(handler, jobs, threads)
+    else:
+        events, infos = [job.event for job in jobs], [job.info for job in jobs]
+        await handler.around(events, infos, partial(_invoke, handler, jobs, threads))
+
+
+async def _invoke(handler: Handler, jobs: Sequence[Job], threads: anyio.CapacityLimiter) -> None:
     events = [job.event for job in jobs]
     infos = [job.info for job in jobs]
     arguments: list[object] = [events, infos] if handler.batch else [events[0], infos[0]]

@@ -164,7 +164,7 @@ class Intake:
                 try:
                     await self._worker.serve(job, settle, scattered=scattered)
                 except Exception:  # a bug of ours: the lock runs out and the request comes again
-                    _log.exception("serving call %s failed", job.request.call_id)
+                    _log.exception("serving call %s failed", job.request.call_id, extra=job.log_fields)
                     settle(Decision(Settlement.LEAVE))
                 self._pace.took(monotonic() - began)
         finally:

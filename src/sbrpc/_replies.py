@@ -41,7 +41,7 @@ from ._locks import Lease, holding, lock_duration
 from ._receiver import Receiver
 from ._sender import Outgoing, Sender
 from ._wire import PING, Address, Reply, ping_message, read_reply, size_of
-from .context import Deadline
+from .context import Deadline, log_fields
 from .errors import BusError, DecodeError, SbrpcError
 
 __all__ = ["Epoch", "Event", "Pending", "ReplyChannel", "State", "next_state"]
@@ -381,7 +381,11 @@ class ReplyChannel:
             self._on_orphan(reply)
         elif pending.epoch is not epoch or reply.session_id != epoch.session_id:
             self.foreign += 1
-            _log.warning("dropped a reply for call %s on a session that is not its own", reply.call_id)
+            _log.warning(
+                "dropped a reply for call %s on a session that is not its own",
+                reply.call_id,
+                extra=log_fields(reply.call_id),
+            )
         elif pending.on_reply(reply):
             self.forget(reply.call_id)
 

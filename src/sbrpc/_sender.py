@@ -188,6 +188,8 @@ class Sender:
         """Messages that Service Bus has taken."""
         self.batches = 0
         self.reopened = 0
+        self.throttled = 0
+        """How often Service Bus has put off what was sent."""
 
     # -- for everybody -----------------------------------------------------------------------------------
 
@@ -462,6 +464,7 @@ class Sender:
             else:
                 self._finish(items, self._refusal(error, items[0]))
         except _sdk.Throttled as error:
+            self.throttled += 1
             _log.warning("throttled at %r: %s", self.entity, error)
             self._again += items
             self._failure = _sdk.remembered(error)

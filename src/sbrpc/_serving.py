@@ -32,7 +32,7 @@ from ._wire import (
     Request,
     error_body,
 )
-from .context import CallInfo, Cancellation, Deadline, deadline, fencing_token
+from .context import CallInfo, Cancellation, Deadline, deadline, fencing_token, log_fields
 from .contract import MethodKind
 from .errors import (
     BusError,
@@ -105,6 +105,11 @@ class Job:
         self.ended: asyncio.Event | None = None
         """Set when it has been settled, if anybody waits for that."""
 
+    @property
+    def log_fields(self) -> dict[str, str | None]:
+        """For every log record about this call."""
+        return log_fields(self.request.call_id, self.request.metadata)
+
     def stop(self, what: What, why: str) -> None:
         """End the handler early; the first reason counts."""
         if self.stopped is None:
@@ -121,6 +126,7 @@ class Worker:
         self,
         registry: Registry,
         *,
+        queue: str,
         sender_to: Callable[[str], Sender],
         control_of: Callable[[str], ReplyChannel],
         forget_sender: Callable[[str], None],
@@ -132,6 +138,7 @@ class Worker:
         threads: int,
     ) -> None:
         self._registry = registry
+        self._queue = queue
         self._sender_to = sender_to
         self._control_of = control_of
         self._forget_sender = forget_sender
@@ -239,12 +246,10 @@ class Worker:
             with bounded(_STORE_PATIENCE):
                 return await asked
         except Exception:
-            _log.exception(
-                "the store failed to %s the reply to call %s", what, call_id, extra={"call_id": call_id}
-            )
+            _log.exception("the store failed to %s the reply to call %s", what, call_id, extra=job.log_fields)
         else:
             text = "the store took more than %g s to %s the reply to call %s"
-            _log.error(text, _STORE_PATIENCE, what, call_id, extra={"call_id": call_id})
+            _log.error(text, _STORE_PATIENCE, what, call_id, extra=job.log_fields)
         return None
 
     async def _settle_twins(self, job: Job) -> None:
@@ -280,6 +285,7 @@ class Worker:
             deadline=job.deadline,
             metadata=request.metadata,
             contract=handler.spec.contract,
+            queue=self._queue,
             delivery_count=request.delivery_count,
             enqueued_at=request.enqueued_at,
             session_id=request.session_id,
@@ -316,7 +322,7 @@ class Worker:
         except (
             Exception
         ):  # the handler's own, or the middleware's: the caller gets INTERNAL, the log the rest
-            _log.exception("%s failed for call %s", spec, info.call_id, extra={"call_id": info.call_id})
+            _log.exception("%s failed for call %s", spec, info.call_id, extra=job.log_fields)
             return Outcome(What.CRASHED)
 
     def _chain(self, handler: Handler) -> Next:
@@ -408,7 +414,7 @@ class Worker:
                 self._over(job)
                 settle(decision)
                 return
-            _log.warning("no reply to call %s: %s", job.request.call_id, error)
+            _log.warning("no reply to call %s: %s", job.request.call_id, error, extra=job.log_fields)
             if isinstance(error, BusError) and job.request.reply_to is not None:
                 self._forget_sender(job.request.reply_to)
             self._conclude(job, decide_unsent(decision, error, late=job.deadline.passed), settle)
@@ -420,6 +426,7 @@ class Worker:
                 job.request.subject,
                 decision.reason,
                 decision.description,
+                extra=job.log_fields,
             )
         if decision.reply is None:
             sent(None)
@@ -489,7 +496,9 @@ class _Controlled:
                     job.request.call_id, job.deadline, self._on_control, lambda error: None
                 )
             except SbrpcError as error:
-                _log.warning("call %s cannot be controlled: %s", job.request.call_id, error)
+                _log.warning(
+                    "call %s cannot be controlled: %s", job.request.call_id, error, extra=job.log_fields
+                )
             else:
                 self._registered = True
         return job.control

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -22,7 +22,7 @@ from tenacity import (
     wait_random,
 )
 
-from ._cloudevents import from_message
+from ._cloudevents import from_message, trace_of
 from .context import fencing_token
 from .errors import ContractError, DecodeError
 from .event import CloudEvent, Event, EventInfo
@@ -62,6 +62,10 @@ _LONGEST_REASON = 256
 _LONGEST_DESCRIPTION = 2048
 
 
+Around = Callable[[Sequence[Event], Sequence[EventInfo], Callable[[], Awaitable[None]]], Awaitable[None]]
+"""Code around a handler: the events, what is known about them, and how to go on."""
+
+
 # -- registration --------------------------------------------------------------------------------------
 
 
@@ -82,6 +86,8 @@ class Handler:
     events: tuple[type[Event], ...]
     batch: int | None = None
     retry: AsyncRetrying = field(default_factory=default_retry)
+    around: Around | None = None
+    """The middleware, once around each attempt."""
     takes_info: bool = field(init=False)
     is_async: bool = field(init=False)
 
@@ -287,6 +293,11 @@ def _info_of(event: CloudEvent, message: ServiceBusReceivedMessage) -> EventInfo
         value = event.extensions.get(name)
         return value if isinstance(value, str) else None
 
+    trace: Mapping[str, str | None] = (
+        {"traceparent": text("traceparent"), "tracestate": text("tracestate")}
+        if text("traceparent") is not None
+        else trace_of(message)
+    )
     return EventInfo(
         id=event.id,
         source=event.source,
@@ -296,8 +307,8 @@ def _info_of(event: CloudEvent, message: ServiceBusReceivedMessage) -> EventInfo
         key=message.session_id or text("partitionkey"),
         correlation_id=text("correlationid"),
         causation_id=text("causationid"),
-        traceparent=text("traceparent"),
-        tracestate=text("tracestate"),
+        traceparent=trace.get("traceparent"),
+        tracestate=trace.get("tracestate"),
         delivery_count=delivery_count,
         attempt=0,
         sequence_number=sequence_number,

@@ -207,9 +207,19 @@ class RpcClient:
         return channel is not None and channel.ready and all(s.ready for s in self._senders.values())
 
     @property
+    def is_running(self) -> bool:
+        """Whether the client is open, even if Service Bus is out of reach."""
+        return self._channel is not None
+
+    @property
     def pending(self) -> int:
         """How many calls wait for a reply."""
         return self._channel.pending if self._channel is not None else 0
+
+    @property
+    def throttled(self) -> int:
+        """How often Service Bus has put off what this client sent."""
+        return sum(sender.throttled for sender in self._senders.values())
 
     @property
     def replies(self) -> ReplyChannel:
@@ -272,7 +282,7 @@ class RpcClient:
 
     # -- calls -------------------------------------------------------------------------------------------
 
-    def _info(self, spec: MethodSpec, options: CallOptions, request: Any) -> CallInfo:
+    def _info(self, queue: str, spec: MethodSpec, options: CallOptions, request: Any) -> CallInfo:
         timeouts = [t for t in (spec.timeout, options.timeout) if t is not None]
         deadline = min(Deadline.after(min(timeouts, default=self._timeout)), current_deadline())
         key = options.key
@@ -284,6 +294,7 @@ class RpcClient:
             deadline=deadline,
             metadata=options.metadata,
             contract=spec.contract,
+            queue=queue,
             session_id=key,
         )
 
@@ -514,7 +525,7 @@ class _Destination:
     def invoke(self, spec: MethodSpec, request: Any, options: CallOptions) -> Coroutine[Any, Any, Any]:
         if options.metadata:
             check_metadata(options.metadata)
-        info = self._client._info(spec, options, request)
+        info = self._client._info(self._queue, spec, options, request)
         if not self._middleware:
             return self._client._call(self._queue, spec, request, info)
         return self._through(spec, request, info)
@@ -531,7 +542,7 @@ class _Destination:
         self, spec: MethodSpec, request: Any, options: CallOptions
     ) -> AsyncGenerator[Any, None]:
         check_metadata(options.metadata)
-        info = self._client._info(spec, options, request)
+        info = self._client._info(self._queue, spec, options, request)
         if self._middleware:
             replies = await self._through(spec, request, info)
         else:

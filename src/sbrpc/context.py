@@ -7,6 +7,7 @@ a `with deadline(...)` block inherit what is left. This module knows no Service 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
@@ -17,6 +18,8 @@ from types import MappingProxyType
 __all__ = ["CallInfo", "Deadline", "current_deadline", "deadline"]
 
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
+
+_TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, order=True)
@@ -102,7 +105,8 @@ class Cancellation:
 class CallInfo:
     """What is known about one call: handlers get it as their second argument, middleware on both sides.
 
-    On the caller's side only `method`, `call_id`, `deadline`, `metadata` and `session_id` carry meaning.
+    On the caller's side only `method`, `call_id`, `deadline`, `metadata`, `session_id`, `contract` and
+    `queue` carry meaning.
     """
 
     method: str
@@ -113,6 +117,8 @@ class CallInfo:
     metadata: Mapping[str, str] = field(default_factory=lambda: NO_METADATA)
     """What the caller sent along, as strings."""
     contract: str = ""
+    queue: str = ""
+    """The request queue that the call goes through."""
     delivery_count: int = 0
     """How often the message was delivered before; above 0 an earlier handler may have had effects."""
     enqueued_at: datetime | None = None
@@ -130,6 +136,20 @@ class CallInfo:
     def cancelled(self) -> bool:
         """Whether the call was given up: for handlers in threads, which cannot be interrupted."""
         return self.cancellation.reason is not None or self.deadline.passed
+
+
+def log_fields(call_id: str | None, metadata: Mapping[str, str] = NO_METADATA) -> dict[str, str | None]:
+    """What every log record about a call has besides its message, as `extra`: `call_id` and `trace_id`."""
+    return {
+        "call_id": call_id,
+        "trace_id": trace_id(metadata.get("traceparent") or metadata.get("Diagnostic-Id")),
+    }
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """The trace that a W3C `traceparent` belongs to, as 32 hexadecimal digits; None if it is not one."""
+    parts = (traceparent or "").split("-")
+    return parts[1] if len(parts) >= 4 and _TRACE_ID.fullmatch(parts[1]) else None
 
 
 def fencing_token(sequence_number: int, delivery_count: int) -> int:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from .context import NO_METADATA
 from .errors import ContractError, DecodeError
 
 if TYPE_CHECKING:
@@ -227,6 +228,9 @@ class EventInfo:
 current_event: ContextVar[EventInfo | None] = ContextVar("sbrpc_current_event", default=None)
 """The delivery that the running handler works on."""
 
+current_trace: ContextVar[Mapping[str, str]] = ContextVar("sbrpc_current_trace", default=NO_METADATA)
+"""The W3C trace context of the running handler, where somebody traces it: what it causes is part of it."""
+
 
 def key_of(event: Event, key: str | None) -> str | None:
     """The ordering key of an event: the given one, or the value of its class' key field."""
@@ -278,6 +282,8 @@ def envelope(
         derived["causationid"] = cause.id
         derived["traceparent"] = cause.traceparent
         derived["tracestate"] = cause.tracestate
+    # A handler that is traced has a span of its own, nearer than its cause's.
+    derived |= current_trace.get()
     return CloudEvent(
         id=id,
         source=source,

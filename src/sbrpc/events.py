@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
 
@@ -39,6 +40,7 @@ from ._wire import size_of
 from .context import Deadline, current_deadline
 from .errors import ContractError, NotRunning, SbrpcError, Unavailable
 from .event import AttributeValue, CloudEvent, Event, EventInfo, current_event, envelope
+from .middleware import Delivered, EventMiddleware, Publication, handling, publishing
 from .topology import Rule, Subscription, Topic
 
 if TYPE_CHECKING:
@@ -113,6 +115,7 @@ class EventBus:
         grace: seconds that handlers may go on when the bus stops. Then they are cancelled, and their events
             given back.
         max_message_size: bytes, 256 KB on Standard, up to 100 MB on Premium.
+        middleware: code around publishing and handling, the first outermost.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class EventBus:
         timeout: float = 30.0,
         grace: float = 20.0,
         max_message_size: int = 256 * 1024,
+        middleware: Sequence[EventMiddleware] = (),
     ) -> None:
         if source is not None and not source.strip():
             raise ContractError("EventBus: source must say who publishes, such as source='/movies'")
@@ -135,6 +139,7 @@ class EventBus:
         self._timeout = timeout
         self._grace = grace
         self._max_size = max_message_size
+        self._middleware = tuple(middleware)
         self._subscriptions: dict[str, Subscribed] = {}
         self._consumers: list[Consumer] = []
         self._client: ServiceBusClient | None = None
@@ -198,7 +203,8 @@ class EventBus:
         retry = options.pop("retry", None)
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
-            handler = Handler(function, events, batch=batch, retry=retry or default_retry())
+            around = partial(self._handle, subscription) if self._middleware else None
+            handler = Handler(function, events, batch=batch, retry=retry or default_retry(), around=around)
             subscribed = self._subscriptions.get(subscription) or Subscribed(subscription)
             subscribed.set_options(**options)
             subscribed.add(handler)
@@ -206,6 +212,16 @@ class EventBus:
             return function
 
         return register
+
+    async def _handle(
+        self,
+        subscription: str,
+        events: Sequence[Event],
+        infos: Sequence[EventInfo],
+        call: Callable[[], Awaitable[None]],
+    ) -> None:
+        delivered = Delivered(self.topic, subscription, tuple(events), tuple(infos))
+        await handling(self._middleware, delivered, call)()
 
     def rules(self, subscription: str) -> tuple[Rule, ...]:
         """The rules that bring a subscription what its handlers take."""
@@ -255,19 +271,11 @@ class EventBus:
             BusError: the topic does not exist, or may not be sent to.
             ContractError, ValueError: the event cannot be published as it is.
         """
-        message = self._message(
-            event,
-            key=key,
-            id=id,
-            time=time,
-            subject=subject,
-            cause=cause,
-            time_to_live=time_to_live,
-            extensions=extensions,
+        made = self._envelope(
+            event, key=key, id=id, time=time, subject=subject, cause=cause, extensions=extensions
         )
-        await self._sending().send([message], size_of(message), deadline=self._deadline(timeout))
-        self.counts["published"] += 1
-        return str(message.message_id)
+        (sent,) = await self._send(Publication(self.topic, (made,)), timeout, time_to_live)
+        return sent
 
     async def publish_many(
         self,
@@ -283,13 +291,25 @@ class EventBus:
         `max_message_size` bytes together. Where it takes more than one, an error may leave the first ones
         published. Raises like `publish`.
         """
-        return await self._send_many(
-            [self._message(event, key=key, cause=cause) for event in events], timeout
-        )
+        made = tuple(self._envelope(event, key=key, cause=cause) for event in events)
+        return await self._send(Publication(self.topic, made), timeout)
 
     async def publish_as_is(self, events: Iterable[CloudEvent], *, timeout: float | None = None) -> list[str]:
         """Publish events that have their attributes already, as an outbox keeps them. Like `publish_many`."""
-        return await self._send_many([_message_of(event) for event in events], timeout)
+        return await self._send(Publication(self.topic, tuple(events), as_is=True), timeout)
+
+    async def _send(
+        self, publication: Publication, timeout: float | None, time_to_live: timedelta | None = None
+    ) -> list[str]:
+        async def send(publication: Publication) -> list[str]:
+            return await self._send_many(
+                [_message_of(event, time_to_live) for event in publication.events], timeout
+            )
+
+        if not publication.events:
+            return []
+        sent: list[str] = await publishing(self._middleware, send)(publication)
+        return sent
 
     async def _send_many(self, messages: Sequence[ServiceBusMessage], timeout: float | None) -> list[str]:
         sender, deadline = self._sending(), self._deadline(timeout)
@@ -318,12 +338,19 @@ class EventBus:
         when = now + at if isinstance(at, timedelta) else at
         if when.tzinfo is None:
             raise ValueError(f"the time to publish an event at needs a time zone: {at!r}")
-        message = self._message(event, key=key, id=id, cause=cause, extensions=extensions)
-        numbers = await self._sending().operate(
-            lambda sender: sender.schedule_messages(message, when), self._deadline(timeout)
-        )
-        self.counts["scheduled"] += 1
-        return Scheduled(str(message.message_id), when, numbers[0], self._cancel)
+        made = self._envelope(event, key=key, id=id, cause=cause, extensions=extensions)
+
+        async def send(publication: Publication) -> Scheduled:
+            message = _message_of(publication.events[0])
+            numbers = await self._sending().operate(
+                lambda sender: sender.schedule_messages(message, when), self._deadline(timeout)
+            )
+            self.counts["scheduled"] += 1
+            return Scheduled(str(message.message_id), when, numbers[0], self._cancel)
+
+        publication = Publication(self.topic, (made,), operation="schedule")
+        scheduled: Scheduled = await publishing(self._middleware, send)(publication)
+        return scheduled
 
     async def _cancel(self, sequence_number: int, timeout: float | None) -> bool:
         try:
@@ -334,7 +361,7 @@ class EventBus:
             return False
         return True
 
-    def _message(
+    def _envelope(
         self,
         event: Event,
         *,
@@ -343,12 +370,11 @@ class EventBus:
         id: str | None = None,
         time: datetime | None = None,
         subject: str | None = None,
-        time_to_live: timedelta | None = None,
         extensions: Mapping[str, AttributeValue] = _NO_EXTENSIONS,
-    ) -> ServiceBusMessage:
+    ) -> CloudEvent:
         if self.source is None:
             raise ContractError('this EventBus only listens; to publish, say who does: source="/movies"')
-        cloud_event = envelope(
+        return envelope(
             event,
             id=id or str(uuid.uuid4()),
             source=self.source,
@@ -358,7 +384,6 @@ class EventBus:
             cause=cause or current_event.get(),
             extensions=extensions,
         )
-        return _message_of(cloud_event, time_to_live)
 
     def _deadline(self, timeout: float | None) -> Deadline:
         return min(Deadline.after(self._timeout if timeout is None else timeout), current_deadline())
@@ -436,6 +461,11 @@ class EventBus:
         if self._failure is not None and (error is None or cancelled):
             raise self._failure
         return suppress if cancelled else None
+
+    @property
+    def throttled(self) -> int:
+        """How often Service Bus has put off what this bus published."""
+        return self._sender.throttled if self._sender is not None else 0
 
     async def ready(self, timeout: float | None = None) -> None:
         """Wait until Service Bus has let this bus listen to its subscriptions, and publish if that is all.

@@ -165,6 +165,7 @@ class RpcServer:
         advice = Advice(concurrency, self._pace)
         self._worker = Worker(
             self._registry,
+            queue=self.queue,
             sender_to=self._sender_to,
             control_of=self._control_of,
             forget_sender=self._forget_sender,
@@ -332,6 +333,11 @@ class RpcServer:
     def running(self) -> int:
         """How many handlers run now."""
         return len(self._worker.running)
+
+    @property
+    def throttled(self) -> int:
+        """How often Service Bus has put off the replies of this server."""
+        return sum(sender.throttled for sender in self._senders.values())
 
     async def drain(self, grace: float | None = None) -> None:
         """Take nothing more, and wait until what runs has ended and its replies are sent.
@@ -525,7 +531,12 @@ class RpcServer:
                 await settle_delivery(delivery, await decided)
             except BusError as error:
                 # It comes again; the cache answers it.
-                _log.warning("call %s was answered but not settled: %s", job.request.call_id, error)
+                _log.warning(
+                    "call %s was answered but not settled: %s",
+                    job.request.call_id,
+                    error,
+                    extra=job.log_fields,
+                )
 
     # -- replies -----------------------------------------------------------------------------------------
 

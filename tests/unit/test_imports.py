@@ -30,7 +30,7 @@ LAYERS = [
     {"_serving"},
     {"_intake"},
     {"client", "server", "events", "deadletters", "provisioning"},
-    {"running"},
+    {"running", "otel"},
 ]
 
 
@@ -110,3 +110,9 @@ def test_contracts_load_no_sdk() -> None:
     """A contract can be imported where nothing is called, for instance to print its schema."""
     loaded = loaded_by("from sbrpc import Contract, method")
     assert not {name for name in loaded if name.startswith("azure.servicebus")}
+
+
+def test_nothing_loads_opentelemetry_unasked() -> None:
+    """Who does not trace does not pay for it; who has it installed neither."""
+    loaded = loaded_by("from sbrpc import EventBus, RpcClient, RpcServer, connect")
+    assert not {name for name in loaded if name.startswith("opentelemetry")}
