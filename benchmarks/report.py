@@ -76,10 +76,10 @@ _READING = """\
 A call that has nobody to share with costs two messages each way, and most of that is not ours. Sampled 500
 times a second while one caller called (2026-11-25, two cores), the server's time was spent on: waiting for
 sockets and being woken 30 %, writing to sockets 27 %, the SDK's AMQP 15 %, asyncio 8 %, the rest of the SDK
-6 %, sbrpc 9 %, anyio 1 %. The client's: 46 %, 9 %, 17 %, 8 %, 7 %, sbrpc 6 %, anyio 1 %. The loop by hand has no
-deadline to watch, no lock to keep, no second caller to let through, no reply to remember, and neither headers
-nor properties to encode for all that; it wakes no other task between receiving and sending. On two cores for
-three processes, what is spent beside the way of a call delays it all the same.
+6 %, sbrpc 9 %, anyio 1 %. The client's: 46 %, 9 %, 17 %, 8 %, 7 %, sbrpc 6 %, anyio 1 %. The loop by hand
+has no deadline to watch, no lock to keep, no second caller to let through, no reply to remember, and neither
+headers nor properties to encode for all that; it wakes no other task between receiving and sending. On two
+cores for three processes, what is spent beside the way of a call delays it all the same.
 
 ## How to read this
 
