@@ -20,8 +20,10 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	cd examples && ../$(BIN)/python -m movies demo
 
+# One test after the other; WORKERS=4 spreads them over as many processes, for machines with little else to do.
+WORKERS ?= 0
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # Every promise under every fault, the long form; writes the table of docs/guarantees.md.
 guarantees: $(STAMP)
