@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import uvicorn
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy import extract, func, or_, select
 from starlette.middleware.base import RequestResponseEndpoint
@@ -25,6 +25,7 @@ from sbrpc.errors import Unavailable
 from sbrpc.export import asyncapi_document, asyncapi_page, system_of
 
 from . import deployment, problems
+from .changes import watching
 from .contract import REPLY_QUEUE, ChangedMovie, Count, Movie, MovieId, MoviePage, MovieRef, Movies, NewMovie
 from .database import READ_MODEL_URL, film, opened
 from .events import MovieView, ReadModel
@@ -36,8 +37,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         connect() as connection,
         RpcClient(connection, reply_queue=REPLY_QUEUE) as client,
         opened(READ_MODEL_URL, ReadModel.metadata) as engine,
+        watching(engine) as changes,
     ):
-        app.state.client, app.state.read_model = client, engine
+        app.state.client, app.state.read_model, app.state.changes = client, engine, changes
         client.of(Movies)  # so that the link to the service opens now, not with the first call
         yield
 
@@ -60,11 +62,21 @@ async def service(
 Service = Annotated[Movies, Depends(service)]
 
 
+class EventStream(StreamingResponse):
+    media_type = "text/event-stream"
+
+
 @app.post("/movies", status_code=201)
 async def create_movie(body: NewMovie, movies: Service, response: Response) -> Movie:
     movie = await movies.create_movie(body)
     response.headers["Location"] = f"/movies/{movie.id}"
     return movie
+
+
+@app.get("/movies/events", response_class=EventStream)
+async def movie_events(request: Request) -> EventStream:
+    """Each change as the read model learns of it, as server-sent events; the data is a `Change`."""
+    return EventStream(request.app.state.changes.follow(), headers={"Cache-Control": "no-store"})
 
 
 @app.get("/movies/{id}")
@@ -173,6 +185,10 @@ class Server(uvicorn.Server):
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()
             print(f"http://{host}:{port}", flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        app.state.changes.close()  # uvicorn would wait for these streams, which have no end
+        await super().shutdown(sockets)
 
 
 async def serve(port: int) -> None:

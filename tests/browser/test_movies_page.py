@@ -72,7 +72,7 @@ class Page:
         self.find(selector).send_keys(text)
 
     def open(self, title: str) -> None:
-        self.until(lambda: title in self.text("#films"))
+        self.until(lambda: title in self.text("#films") and not self.find("#editor").is_displayed())
         self.driver.find_element("xpath", f"//td/button[text()='{title}']").click()
         self.until(lambda: self.find("#editor").is_displayed())
 
@@ -90,7 +90,7 @@ def test_a_film_is_created_found_changed_and_deleted(page: Page) -> None:
     page.until(lambda: page.find("#editor").is_displayed())
     page.driver.switch_to.active_element.send_keys("<b>Crash</b>", Keys.ENTER)
     page.until(lambda: "<b>Crash</b>" in page.text("#films"))
-    assert "POST movies" in page.text("#journey")
+    page.until(lambda: "POST movies" in page.text("#journey"))
     page.until(lambda: "The read model had it" in page.text("#journey"))
     page.write("#search", "nothing like it")
     page.until(lambda: "No film fits" in page.text("#count"))
@@ -118,6 +118,80 @@ def test_what_others_do_is_seen_and_a_conflict_can_be_settled(page: Page) -> Non
         page.find("#mine").click()
         page.until(lambda: "Mine" in page.text("#films"))
         assert http.get(f"/movies/{movie['id']}").json()["title"] == "Mine"
+
+
+def test_a_second_tab_sees_what_the_first_one_does(page: Page) -> None:
+    """At once, from the stream: creation, change and deletion. The first one says that it deleted."""
+    driver, first = page.driver, page.driver.current_window_handle
+    driver.switch_to.new_window("window")
+    second = driver.current_window_handle
+    try:
+        other = Page(driver, page.url)
+        other.until(lambda: other.text("#live") == "Live")
+        driver.switch_to.window(first)
+        page.until(lambda: page.text("#live") == "Live")
+        page.find("#new").click()
+        page.write("[name=title]", "Seen by both")
+        page.find("#save").click()
+        page.until(lambda: "Seen by both" in page.text("#films"))
+        driver.switch_to.window(second)
+        other.until(lambda: "Seen by both" in other.text("#films"))
+        driver.switch_to.window(first)
+        page.open("Seen by both")
+        page.find("#delete").click()
+        page.find("#delete").click()
+        page.until(lambda: "“Seen by both” was deleted." in page.text("#news[role=status]"))
+        driver.switch_to.window(second)
+        other.until(lambda: "Seen by both" not in other.text("#films"))
+    finally:
+        driver.switch_to.window(second)
+        driver.close()
+        driver.switch_to.window(first)
+
+
+def test_the_stream_comes_back_with_the_api(page: Page, site: Site) -> None:
+    """While the API is away the page says so; then it is live again, and what came meanwhile is there."""
+    page.until(lambda: page.text("#live") == "Live")
+    site.role("api", other_than=site.kill("api"))
+    page.until(lambda: page.text("#live") != "Live")
+    page.until(lambda: page.text("#live") == "Live")
+    with httpx.Client(base_url=page.url, timeout=60) as http:
+        http.post("/movies", json={"title": "After the break"}).raise_for_status()
+    page.until(lambda: "After the break" in page.text("#films"))
+
+
+def test_films_are_filtered(page: Page) -> None:
+    """By genre, rating and year, each offered or said; clearing brings all back."""
+    with httpx.Client(base_url=page.url, timeout=60) as http:
+        for title, genre, rating, year in (("One", "Noir", "R", 1944), ("Two", "Noir", "PG", 1950)):
+            film = {"title": title, "genre": genre, "rating": rating, "released": f"{year}-01-01"}
+            http.post("/movies", json=film).raise_for_status()
+    page.until(lambda: "One" in page.text("#films") and "Two" in page.text("#films"))
+    offered = "return [...document.querySelectorAll('#genres option')].map(option => option.value)"
+    assert "Noir" in page.driver.execute_script(offered)
+    page.write("#genre", "Noir" + Keys.ENTER)
+    page.until(lambda: "of 2 films" in page.text("#count"))
+    page.write("#rating", "PG" + Keys.ENTER)
+    page.until(lambda: "of 1 films" in page.text("#count") and "Two" in page.text("#films"))
+    page.write("#year", "1944" + Keys.ENTER)
+    page.until(lambda: "No film fits" in page.text("#count"))
+    page.find("#clear").click()
+    page.until(lambda: "One" in page.text("#films") and not page.find("#clear").is_displayed())
+
+
+def test_the_choice_of_light_or_dark_is_remembered(page: Page) -> None:
+    """The other one than before, still so after a reload, said to screen readers, and readable."""
+    before = page.find("#theme").get_attribute("aria-pressed")
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    colour = page.driver.execute_script(ground)
+    try:
+        page.find("#theme").click()
+        again = Page(page.driver, page.url)
+        assert again.find("#theme").get_attribute("aria-pressed") != before
+        assert page.driver.execute_script(ground) != colour
+        assert page.driver.execute_script(CONTRASTS) == []
+    finally:
+        page.driver.execute_script("localStorage.clear()")
 
 
 def test_a_service_that_does_not_answer_is_said_and_the_change_can_be_made_again(

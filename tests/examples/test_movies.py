@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,57 @@ def test_the_read_model_follows_each_change(http: httpx.Client) -> None:
     assert eventually(lambda: listed(http, search="follow you")) == [changed]
     assert http.delete(f"/movies/{movie['id']}").status_code == 204
     eventually(lambda: listed(http, search="follow you") == [])
+
+
+@contextmanager
+def told(url: str) -> Iterator[Iterator[dict[str, Any]]]:
+    """The changes that an API tells from now on."""
+    with httpx.stream("GET", f"{url}/movies/events", timeout=60) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = response.iter_lines()
+        assert "event: ready" in [next(lines), next(lines)]
+        assert [next(lines), next(lines)] == ["data: {}", ""]
+        yield (json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: "))
+
+
+def test_changes_are_told_live(site: Site, http: httpx.Client) -> None:
+    """Each of a film's changes reaches everybody who listens, with its kind and the film; what was before is
+    not told."""
+    create(http, title="Before")
+    eventually(lambda: listed(http, search="Before"))
+    with told(site.url) as one, told(site.url) as other:
+        movie = create(http, title="Live")
+        for stream in (one, other):
+            while (change := next(stream))["movie"]["title"] == "Before":
+                pass  # told by the look that was under way
+            assert change == {"kind": "created", "movie": movie}
+        changed = http.put(f"/movies/{movie['id']}", json=movie | {"title": "Live again"}).json()
+        assert [next(one), next(other)] == [{"kind": "updated", "movie": changed}] * 2
+        http.delete(f"/movies/{movie['id']}").raise_for_status()
+        gone = {"kind": "deleted", "movie": changed | {"version": 3}}
+        assert [next(one), next(other)] == [gone] * 2
+
+
+def test_every_api_process_tells_all_changes_and_ends_while_somebody_listens(tmp_path: Path) -> None:
+    """What was changed through one process is told by another; SIGINT does not wait for the listeners."""
+    with serving("--data", str(tmp_path)) as site, caller(site) as http:
+        database = f"sqlite+aiosqlite:///{tmp_path / 'movies-read-model.sqlite3'}"
+        env = {"SERVICEBUS_CONNECTION_STRING": site.connection_string, "MOVIES_READ_MODEL": database}
+        with command("api", "--port", "0", **env) as process:
+            try:
+                assert process.stdout is not None
+                url = process.stdout.readline().strip()
+                with told(url) as second, told(site.url) as first:
+                    movie = create(http)
+                    assert next(first) == next(second) == {"kind": "created", "movie": movie}
+                    process.send_signal(signal.SIGINT)
+                    assert list(second) == []  # it ends, instead of breaking off
+                    process.wait(60)
+                    assert site.stop(signal.SIGINT) == 0
+                    assert list(first) == []
+            finally:
+                process.kill()
+        assert "Traceback" not in "".join(site.said)
 
 
 def test_films_are_searched_filtered_sorted_and_paged(http: httpx.Client) -> None:

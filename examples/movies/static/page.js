@@ -1,7 +1,9 @@
 // The page of the movies: lists come from the read model, changes go to the service. All data is set as text.
 const $ = id => document.getElementById(id);
 const LIMIT = 20, FIELDS = ['title', 'director', 'released', 'genre', 'imdb_rating'];
-let offset = 0, asked = 0, shown = '', film = null, theirs = null, typing;
+const FILTERS = ['genre', 'rating', 'year'];
+let offset = 0, asked = 0, shown = '', film = null, theirs = null, typing, stream = null, relist, awaited = null;
+const arrived = new Map(); // film id: [version, when] as the stream told it
 
 async function call(method, path, body) {
   const began = performance.now();
@@ -33,6 +35,9 @@ async function list() {
   const mine = ++asked, sort = $('sort').value;
   const query = new URLSearchParams({ search: $('search').value, sort, offset, limit: LIMIT });
   if (sort === 'id' || sort === 'imdb_rating') query.set('descending', 'true');
+  const wanted = FILTERS.filter(name => $(name).value && $(name).checkValidity());
+  for (const name of wanted) query.set(name, $(name).value);
+  $('clear').hidden = !FILTERS.some(name => $(name).value);
   try {
     const page = await call('GET', `movies?${query}`);
     if (mine === asked) show(page);
@@ -52,8 +57,20 @@ function show(page) {
   $('count').textContent = page.total ? `${offset + 1} to ${last} of ${page.total} films` : 'No film fits.';
   $('previous').disabled = offset === 0;
   $('next').disabled = last >= page.total;
+  page.movies.forEach(offer);
   $('films').tBodies[0].replaceChildren(...page.movies.map(row));
   if (focused) document.querySelector(`[data-id="${focused}"]`)?.focus();
+}
+
+// The filters offer what films on this page and in the stream have had.
+function offer(movie) {
+  for (const name of ['genre', 'rating']) {
+    const list = $(`${name}s`);
+    if (!movie[name] || [...list.children].some(option => option.value === movie[name])) continue;
+    const option = document.createElement('option');
+    option.value = movie[name];
+    list.append(option);
+  }
 }
 
 function row(movie) {
@@ -96,8 +113,9 @@ async function change(work) {
   try {
     const changed = await work();
     $('editor').close();
-    if (changed) follow(changed);
-    else list();
+    $('news').textContent = `“${(changed ?? film).title}” was ${changed ? 'saved' : 'deleted'}.`;
+    if (!changed) $('films').focus(); // its row is about to go
+    follow(changed ?? { ...film, version: film.version + 1 });
   } catch (problem) {
     $('wrong').textContent = said(problem);
     $('wrong').hidden = false;
@@ -111,20 +129,39 @@ async function change(work) {
   }
 }
 
-// Asks the read model until it has a change, and says how far it was behind: to 50 ms, the pause between questions.
-async function follow(movie) {
-  const began = performance.now(), told = $('journey').textContent;
-  const query = new URLSearchParams({ search: movie.title.slice(0, 100), sort: 'id', descending: true, limit: 200 });
-  for (let n = 0; n < 100; n++) {
-    const page = await call('GET', `movies?${query}`).catch(() => null);
-    if (page?.movies.some(seen => seen.id === movie.id && seen.version >= movie.version)) {
-      const lag = ` The read model had it ${Math.round(performance.now() - began)} ms after the reply.`;
-      if ($('journey').textContent === told) $('journey').textContent += lag;
-      break;
-    }
-    await new Promise(done => setTimeout(done, 50));
-  }
+// Says how far the read model was behind, once the stream tells of the change; it looks five times a second.
+function follow(movie) {
+  awaited = { id: movie.id, version: movie.version, replied: performance.now(), told: $('journey').textContent };
+  settle();
   list();
+}
+
+function settle() {
+  const [version, when] = arrived.get(awaited?.id) ?? [0, 0];
+  if (!awaited || version < awaited.version) return;
+  const lag = Math.round(when - awaited.replied), after = lag > 0 ? `${lag} ms after` : 'before';
+  if ($('journey').textContent === awaited.told) $('journey').textContent += ` The read model had it ${after} the reply.`;
+  awaited = null;
+}
+
+function learn({ movie, kind }) {
+  arrived.delete(movie.id); // so that the oldest is first
+  arrived.set(movie.id, [movie.version, performance.now()]);
+  if (arrived.size > 1000) arrived.delete(arrived.keys().next().value);
+  if (kind !== 'deleted') offer(movie);
+  settle();
+  relist ??= setTimeout(() => { relist = null; list(); }, 50); // many changes at once are one question
+}
+
+// The stream is open while the page is looked at: browsers allow a site six connections, for all its tabs together.
+function connect() {
+  stream?.close();
+  stream = document.hidden ? null : new EventSource('movies/events');
+  $('live').textContent = '';
+  if (!stream) return;
+  stream.addEventListener('ready', () => { $('live').textContent = 'Live'; list(); });
+  stream.onmessage = event => learn(JSON.parse(event.data));
+  stream.onerror = () => $('live').textContent = 'Reconnecting …';
 }
 
 function save() {
@@ -146,7 +183,17 @@ $('new').onclick = () => open();
 $('retry').onclick = list;
 $('query').onsubmit = event => { event.preventDefault(); list(); };
 $('search').oninput = () => { offset = 0; clearTimeout(typing); typing = setTimeout(list, 100); };
-$('sort').onchange = () => { offset = 0; list(); };
+for (const name of ['sort', ...FILTERS]) $(name).onchange = () => { offset = 0; list(); };
+$('clear').onclick = () => { for (const name of FILTERS) $(name).value = ''; offset = 0; list(); $('search').focus(); };
+const root = document.documentElement;
+const dark = () => root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
+$('theme').setAttribute('aria-pressed', dark());
+$('theme').onclick = () => {
+  const theme = dark() ? 'light' : 'dark';
+  root.dataset.theme = theme;
+  $('theme').setAttribute('aria-pressed', theme === 'dark');
+  try { localStorage.setItem('theme', theme); } catch { /* then it holds for this visit */ }
+};
 $('previous').onclick = () => { offset = Math.max(0, offset - LIMIT); list(); };
 $('next').onclick = () => { offset += LIMIT; list(); };
 document.onkeydown = event => {
@@ -154,6 +201,12 @@ document.onkeydown = event => {
   if (event.key === '/') { event.preventDefault(); $('search').focus(); }
   if (event.key === 'n') { event.preventDefault(); open(); }
 };
-// What others change is seen within two seconds while the page is looked at.
-setInterval(() => document.hidden || list(), 2000);
+// While the stream is down, the page asks; a stream that the browser has given up is begun again.
+setInterval(() => {
+  if (document.hidden || $('live').textContent === 'Live') return;
+  list();
+  if (stream?.readyState === EventSource.CLOSED) connect();
+}, 2000);
+document.onvisibilitychange = connect;
+connect();
 list();
