@@ -48,7 +48,7 @@ $(DOCS_STAMP): $(STAMP)
 
 # The documentation as a site, in site/; a link that leads nowhere is an error.
 docs: $(DOCS_STAMP)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The other libraries, and what draws the pictures, in an environment of their own.
 $(BENCH_STAMP): pyproject.toml benchmarks/requirements.txt

@@ -1,7 +1,7 @@
 """What the documentation's build adds: a page for each public module, made of what the module says of itself.
 
-Owns which modules are public (no underscore, no command) and in what order their names stand. It imports
-nothing of sbrpc: the sources are read.
+Owns which modules are public (no underscore, no command), in what order their names stand, and where a page
+goes that the navigation does not name. It imports nothing of sbrpc: the sources are read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ from mkdocs.structure.files import File, Files
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "sbrpc"
 COMMANDS = {"__main__", "cli"}
+# What is reached through the names of a module, and which its `__all__` does not have.
+BESIDES = {
+    "sbrpc.emulator": ["control.FaultControl", "control.FaultHandle", "broker.books.Books"],
+    "sbrpc.pytest_plugin": ["sbrpc_bench", "sbrpc_new_bench"],
+}
 
 
 def modules() -> dict[str, ast.Module]:
@@ -41,21 +46,30 @@ def page(name: str) -> str:
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the pages where `reference/index.md` stands in the navigation."""
-    for section in config.nav or []:
-        if isinstance(section, dict) and "Reference" in section:
-            section["Reference"] += [{name: page(name)} for name in modules()]
+    """Put these pages into the navigation, and whichever it does not name at the end of their section."""
+    sections = {name: pages for item in config.nav or [] for name, pages in item.items()}
+    docs = Path(config.docs_dir)
+    named = str(config.nav)
+    for path in sorted(docs.rglob("*.md")):
+        if (uri := path.relative_to(docs).as_posix()) not in named:
+            sections["How to" if uri.startswith("how-to/") else "Explanation"].append(uri)
+    sections["Reference"] += [{name: page(name)} for name in modules()]
     return config
+
+
+def purpose(module: ast.Module) -> str:
+    """What a module says of itself, without what it owns and must not know: that is for its authors."""
+    paragraphs = (ast.get_docstring(module) or "").split("\n\n")
+    return "\n\n".join(text for text in paragraphs if not text.startswith(("Owns", "Knows")))
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Write the pages, which are found nowhere but in the site."""
     for name, module in modules().items():
-        lines = [f"# {name}", "", f"::: {name}", "    options:"]
         # The other names of the package are at home in the modules below.
-        members = ["connect"] if name == "sbrpc" else names(module)
-        lines += ["      members:", *(f"        - {member}" for member in members)]
-        files.append(File.generated(config, page(name), content="\n".join(lines) + "\n"))
+        members = ["connect"] if name == "sbrpc" else names(module) + BESIDES.get(name, [])
+        text = [f"# {name}", purpose(module), *(f"::: {name}.{member}" for member in members)]
+        files.append(File.generated(config, page(name), content="\n\n".join(text) + "\n"))
     return files
 
 
