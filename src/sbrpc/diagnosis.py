@@ -160,6 +160,9 @@ def _missing(facts: Facts, wanted: Wanted) -> Says | None:
     )
 
 
+_IF_ALL = "`sbrpc export roles` lists all; where each right is missing, look at the key or the identity"
+
+
 def _may_not_send(facts: Facts, wanted: Wanted) -> Says | None:
     if facts.may_send is not False:
         return None
@@ -167,7 +170,7 @@ def _may_not_send(facts: Facts, wanted: Wanted) -> Says | None:
         Severity.ERROR,
         "the right Send is missing",
         f"{', '.join(wanted.sends)} cannot send to it",
-        "assign Azure Service Bus Data Sender on it; `sbrpc export roles` lists all",
+        f"assign Azure Service Bus Data Sender on it; {_IF_ALL}",
     )
 
 
@@ -178,7 +181,7 @@ def _may_not_listen(facts: Facts, wanted: Wanted) -> Says | None:
         Severity.ERROR,
         "the right Listen is missing",
         f"{', '.join(wanted.listens)} cannot receive from it",
-        "assign Azure Service Bus Data Receiver on it; `sbrpc export roles` lists all",
+        f"assign Azure Service Bus Data Receiver on it; {_IF_ALL}",
     )
 
 
