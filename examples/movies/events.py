@@ -6,7 +6,7 @@ one may arrive twice, or late after a crash: the version decides, so the databas
 
 from __future__ import annotations
 
-from sqlalchemy import delete
+from sqlalchemy import delete, insert
 from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase
 
@@ -47,15 +47,14 @@ async def serve(database: str = READ_MODEL_URL) -> None:
             batch=100,
         )
         async def project(events: list[MovieEvent]) -> None:
+            newest = {str(e.movie.id): e for e in sorted(events, key=lambda e: e.movie.version)}
+            versions = {key: e.movie.version for key, e in newest.items()}
             async with sessions.begin() as session:
-                for event in events:
-                    movie = event.movie
-                    if not await positions.advance(session, "movie-views", str(movie.id), movie.version):
-                        continue  # it came before, or a later one did
-                    if isinstance(event, MovieDeleted):
-                        await session.execute(delete(MovieView).where(MovieView.id == movie.id))
-                    else:
-                        await session.merge(MovieView(**movie.model_dump()))
+                # Without those that came before, and those that a later one has overtaken.
+                news = [newest[key] for key in await positions.advance_all(session, "movie-views", versions)]
+                await session.execute(delete(MovieView).where(MovieView.id.in_([e.movie.id for e in news])))
+                if rows := [e.movie.model_dump() for e in news if not isinstance(e, MovieDeleted)]:
+                    await session.execute(insert(MovieView), rows)
 
         print("The event handler keeps the read model up to date.", flush=True)
         await bus.serve()

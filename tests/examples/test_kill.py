@@ -19,7 +19,7 @@ from .movies_site import Site, eventually, serving
 # The emulator is not among them: it holds the queues in memory, in place of a service that is kept up.
 ROLES = ("service", "events", "api")
 KILLS = 50 if os.environ.get("SBRPC_TEST_LONG") else 6
-WRITERS = 6
+WRITERS = 16  # so many that each kill meets some calls between their commit and their reply
 
 Facts = dict[str, Any]
 

@@ -231,6 +231,21 @@ async def test_plain_connections_will_do(engine: AsyncEngine) -> None:
 # -- inbox ---------------------------------------------------------------------------------------------
 
 
+async def test_many_positions_advance_at_once(sessions: async_sessionmaker[AsyncSession]) -> None:
+    """Of many keys, those move that are not that far yet; a transaction that fails moves none."""
+    many = {str(n): 2 for n in range(1000)}
+    async with sessions.begin() as session:
+        assert await positions.advance_all(session, "p", {"1": 1, "2": 2, "3": 3}) == {"1", "2", "3"}
+        assert await positions.advance_all(session, "p", {}) == frozenset()
+    async with sessions() as session:
+        assert await positions.advance_all(session, "p", many) == many.keys() - {"2", "3"}
+        await session.rollback()
+    async with sessions.begin() as session:
+        assert await positions.advance_all(session, "p", many) == many.keys() - {"2", "3"}
+        assert await positions.advance_all(session, "p", many) == frozenset()
+        assert await positions.advance_all(session, "another", many) == many.keys()
+
+
 async def test_event_counts_once(engine: AsyncEngine, sessions: async_sessionmaker[AsyncSession]) -> None:
     """The second time an event comes, the inbox says so; other consumers and sources are not concerned."""
     async with sessions.begin() as session:

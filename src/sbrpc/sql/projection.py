@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, delete
@@ -14,6 +14,8 @@ from sbrpc.event import Event, EventInfo
 from ._dialect import insert, lock_table
 
 __all__ = ["Positions", "Projection"]
+
+_AT_ONCE = 300
 
 E = TypeVar("E", bound=Event)
 Source = AsyncIterable[tuple[str, int, E]] | Iterable[tuple[str, int, E]]
@@ -38,13 +40,25 @@ class Positions:
 
         Of two transactions with the same key, the second one waits until the first has ended.
         """
-        values = insert(session, self.table).values(projection=projection, key=key, position=position)
-        statement = values.on_conflict_do_update(
-            index_elements=["projection", "key"],
-            set_={"position": values.excluded.position},
-            where=self.table.c.position < values.excluded.position,
-        ).returning(self.table.c.position)
-        return (await session.execute(statement)).first() is not None
+        return bool(await self.advance_all(session, projection, {key: position}))
+
+    async def advance_all(
+        self, session: AsyncSession | AsyncConnection, projection: str, to: Mapping[str, int]
+    ) -> frozenset[str]:
+        """Move many keys forward, as a handler of batches does; the keys that have moved. See `advance`."""
+        moved: set[str] = set()
+        # In one order everywhere, so that two transactions never wait for each other.
+        for some in _portions(sorted(to.items())):
+            values = insert(session, self.table).values(
+                [{"projection": projection, "key": key, "position": position} for key, position in some]
+            )
+            statement = values.on_conflict_do_update(
+                index_elements=["projection", "key"],
+                set_={"position": values.excluded.position},
+                where=self.table.c.position < values.excluded.position,
+            ).returning(self.table.c.key)
+            moved.update((await session.execute(statement)).scalars())
+        return frozenset(moved)
 
 
 class Projection:
@@ -124,6 +138,11 @@ class Projection:
                     await apply(session, event)
                     applied += 1
         return applied
+
+
+def _portions(items: Sequence[tuple[str, int]]) -> Iterable[Sequence[tuple[str, int]]]:
+    """A statement takes 32,767 values in PostgreSQL, and an old SQLite 999."""
+    return (items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE))
 
 
 async def _each(source: Source[E]) -> Any:
