@@ -38,7 +38,7 @@ class Codec:
         try:
             return self._adapter.dump_json(self._adapter.validate_python(value), by_alias=True)
         except ValidationError as error:
-            raise _decode_error(error) from error
+            raise _decode_error(error) from None  # the cause would quote the value in every traceback
         except PydanticSerializationError as error:
             raise DecodeError(f"the value cannot be JSON: {error}") from error
 
@@ -47,7 +47,7 @@ class Codec:
         try:
             return self._adapter.validate_json(data)
         except ValidationError as error:
-            raise _decode_error(error) from error
+            raise _decode_error(error) from None  # the cause would quote the value in every traceback
 
     def to_json_value(self, value: Any) -> Any:
         """The value as plain JSON types, to stand inside a larger JSON document."""

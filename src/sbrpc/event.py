@@ -173,7 +173,9 @@ class Event(BaseModel):
     @classmethod
     def _upcast(cls, type: str, upcast: Callable[[Any], Any], old: object) -> Self:
         try:
-            new = upcast(old)
+            new = _validated(type, lambda: upcast(old))
+        except DecodeError:
+            raise
         except Exception as error:  # a KeyError or the like: the old body is not what the function expects
             problem = f"{error.__class__.__name__}: {error}"
             raise DecodeError(f"a {type!r} event does not become a {cls.__qualname__}: {problem}") from error
