@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sbrpc.cli import call, contract, dlq, doctor, emulator, export, run
+from sbrpc.cli import bench, call, contract, dlq, doctor, emulator, export, run
 from sbrpc.cli.outcome import Commands
 
 __all__ = ["app"]
@@ -28,6 +28,7 @@ app.command("call")(call.call)
 app.command("stream")(call.stream)
 app.command("send")(call.send)
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 app.command("emulator")(emulator.run)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(export.app, name="export")
