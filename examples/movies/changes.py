@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 from pydantic import BaseModel
-from sqlalchemy import Row, func, select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .contract import Movie
 from .database import film
-from .events import MovieView
+from .events import VIEWS, MovieView, positions
 
 PAUSE = 0.2  # seconds between two looks at the read model
 HEARTBEAT = 10.0  # seconds of silence after which a comment is sent, so that proxies keep the connection
@@ -31,10 +31,12 @@ log = logging.getLogger(__name__)
 
 
 class Change(BaseModel):
-    """A film as it is now; of a deleted one, as it was, one version later."""
+    """What happened to a film, and the film as it is now, unless it is deleted."""
 
     kind: Literal["created", "updated", "deleted"]
-    movie: Movie
+    id: int
+    version: int
+    movie: Movie | None
 
 
 class Changes:
@@ -86,29 +88,36 @@ class Changes:
             listener.close()
 
     async def _look(self) -> str:
-        """What is new since the last look. While nothing is, this costs one aggregate: versions only grow,
-        and a deleted film keeps its row."""
+        """What is new since the last look. While nothing is, this costs one aggregate: positions only grow,
+        and a deleted film keeps its one."""
+        reached = positions.table.c
         async with self._read_model.connect() as database:
-            total = select(func.count(), func.coalesce(func.sum(MovieView.version), 0))
+            total = select(func.count(), func.coalesce(func.sum(reached.position), 0))
             found = tuple((await database.execute(total)).one())
             if found == self._sum:
                 return ""
-            ids = await database.execute(select(MovieView.id, MovieView.version))
-            changed = {id: version for id, version in ids if version > self._versions.get(id, 0)}
-            new, text = list(changed), ""
+            all_films = select(reached.key, reached.position).where(reached.projection == VIEWS)
+            versions = {int(key): position for key, position in await database.execute(all_films)}
+            changed = {id: v for id, v in versions.items() if v > self._versions.get(id, 0)}
+            new, text = sorted(changed), ""
             if self._sum is None:  # what was there before anybody could listen
                 new.clear()
             for start in range(0, len(new), 500):  # a statement takes only so many parameters
-                some = select(MovieView).where(MovieView.id.in_(new[start : start + 500]))
-                for row in await database.execute(some.order_by(MovieView.id)):
-                    text += f"data: {self._change(row).model_dump_json()}\n\n"
+                some = new[start : start + 500]
+                rows = await database.execute(select(MovieView).where(MovieView.id.in_(some)))
+                films = {row.id: film(row) for row in rows}
+                for id in some:
+                    change = self._change(id, changed[id], films.get(id))
+                    text += f"data: {change.model_dump_json()}\n\n"
             self._versions |= changed
             self._sum = found
         return text
 
-    def _change(self, row: Row[Any]) -> Change:
-        known: Literal["updated", "created"] = "updated" if row.id in self._versions else "created"
-        return Change(kind="deleted" if row.deleted else known, movie=film(row))
+    def _change(self, id: int, version: int, movie: Movie | None) -> Change:
+        if movie is None:
+            return Change(kind="deleted", id=id, version=version, movie=None)
+        kind: Literal["created", "updated"] = "updated" if id in self._versions else "created"
+        return Change(kind=kind, id=id, version=movie.version, movie=movie)
 
     def _tell(self, text: str) -> None:
         for listener in list(self._listeners):

@@ -29,6 +29,7 @@ class MovieView(MovieColumns, ReadModel):
 
 # The version that each film has reached, and a deleted one keeps, against late events.
 positions = Positions(ReadModel.metadata)
+VIEWS = "movie-views"  # under this name
 
 
 async def serve(database: str = READ_MODEL_URL) -> None:
@@ -51,7 +52,7 @@ async def serve(database: str = READ_MODEL_URL) -> None:
             versions = {key: e.movie.version for key, e in newest.items()}
             async with sessions.begin() as session:
                 # Without those that came before, and those that a later one has overtaken.
-                news = [newest[key] for key in await positions.advance_all(session, "movie-views", versions)]
+                news = [newest[key] for key in await positions.advance_all(session, VIEWS, versions)]
                 await session.execute(delete(MovieView).where(MovieView.id.in_([e.movie.id for e in news])))
                 if rows := [e.movie.model_dump() for e in news if not isinstance(e, MovieDeleted)]:
                     await session.execute(insert(MovieView), rows)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from movies import changes
 from movies.changes import READY, Changes
 from movies.database import opened
-from movies.events import MovieView, ReadModel
+from movies.events import VIEWS, MovieView, ReadModel, positions
 
 
 @pytest.fixture
@@ -44,8 +44,10 @@ async def test_many_changes_at_once_are_all_told_and_a_listener_far_behind_is_gi
         stream, idle = told.follow(), told.follow()
         assert await anext(stream) == await anext(idle) == READY
         for first in (1, 1201, 2401):
-            rows = [{"id": first + n, "version": 1, "title": "Crash", "deleted": False} for n in range(1200)]
+            rows = [{"id": first + n, "version": 1, "title": "Crash"} for n in range(1200)]
             async with read_model.begin() as database:
                 await database.execute(insert(MovieView), rows)
+                reached = [{"projection": VIEWS, "key": str(row["id"]), "position": 1} for row in rows]
+                await database.execute(insert(positions.table), reached)
             assert (await anext(stream)).count('"kind":"created"') == 1200
         assert [text.count("data: ") async for text in idle] == [1200]

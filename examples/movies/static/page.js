@@ -144,11 +144,11 @@ function settle() {
   awaited = null;
 }
 
-function learn({ movie, kind }) {
-  arrived.delete(movie.id); // so that the oldest is first
-  arrived.set(movie.id, [movie.version, performance.now()]);
+function learn({ id, version, movie }) {
+  arrived.delete(id); // so that the oldest is first
+  arrived.set(id, [version, performance.now()]);
   if (arrived.size > 1000) arrived.delete(arrived.keys().next().value);
-  if (kind !== 'deleted') offer(movie);
+  if (movie) offer(movie);
   settle();
   relist ??= setTimeout(() => { relist = null; list(); }, 50); // many changes at once are one question
 }
