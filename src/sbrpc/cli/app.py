@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sbrpc.cli import bench, call, contract, dlq, doctor, emulator, export, run
+from sbrpc.cli import bench, call, contract, dlq, doctor, emulator, events, export, provision, run
 from sbrpc.cli.outcome import Commands
 
 __all__ = ["app"]
@@ -29,7 +29,11 @@ app.command("stream")(call.stream)
 app.command("send")(call.send)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
-app.command("emulator")(emulator.run)
+app.command("publish")(events.publish)
+app.command("tail")(events.tail)
+app.command("plan")(provision.plan)
+app.command("apply")(provision.apply)
+app.add_typer(emulator.app, name="emulator")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(export.app, name="export")
 app.add_typer(contract.app, name="contract")

@@ -1,4 +1,4 @@
-"""`sbrpc emulator`: a Service Bus in the foreground until it is interrupted."""
+"""`sbrpc emulator`: a Service Bus in the foreground until it is interrupted, or commands for one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ from typing import Annotated
 import anyio
 import typer
 
-__all__ = ["run"]
+from sbrpc.cli import control
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Run the Service Bus emulator, or command a running one.")
+app.add_typer(control.faults, name="faults")
+app.command("advance")(control.advance)
+app.command("books")(control.books)
 
 
+@app.callback(invoke_without_command=True)
 def run(
+    context: typer.Context,
     host: Annotated[
         str, typer.Option(help="Address to listen on. Anything but loopback lets others in.")
     ] = "127.0.0.1",
@@ -30,10 +39,12 @@ def run(
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what peers do.")] = False,
 ) -> None:
-    """Run the Service Bus emulator until interrupted.
+    """Run the Service Bus emulator until interrupted; with a command, do that to one that runs.
 
     Once it is ready it prints one line on stdout that starts with Endpoint=sb:// : the connection string.
     """
+    if context.invoked_subcommand is not None:
+        return
     from sbrpc.emulator import Emulator
     from sbrpc.emulator.config import Config, ConfigError, load
 

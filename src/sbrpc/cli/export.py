@@ -14,7 +14,7 @@ from sbrpc.cli.loading import named, parts_of
 if TYPE_CHECKING:
     from sbrpc.export import System
 
-__all__ = ["Output", "app", "put", "system_named"]
+__all__ = ["Output", "Processes", "app", "put", "system_named"]
 
 app = typer.Typer(
     help=(
