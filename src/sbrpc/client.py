@@ -12,7 +12,7 @@ import os
 import re
 import socket
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from secrets import token_hex
 from time import monotonic
@@ -24,16 +24,10 @@ import anyio.abc
 from azure.servicebus.aio import ServiceBusClient
 from tenacity import (
     AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_exponential,
-    wait_random,
 )
-from tenacity.stop import stop_base
 
 from . import _sdk
-from ._bundles import MOST_IN_A_BUNDLE, CallPart
-from ._codec import difference
+from ._calls import RETRY, Call, StopAt, at, encode, post, result
 from ._link import PROMPT
 from ._pace import Pace
 from ._replies import ReplyChannel
@@ -42,13 +36,11 @@ from ._streams import Inflow
 from ._wire import (
     CANCEL,
     CREDIT,
-    OK,
     Address,
     Reply,
     Request,
     check_metadata,
     control_message,
-    error_of,
     request_message,
     size_of,
 )
@@ -56,9 +48,6 @@ from .context import CallInfo, Deadline, current_deadline
 from .contract import CallOptions, Contract, MethodKind, MethodSpec, stub_of
 from .errors import (
     DeadlineExceeded,
-    DecodeError,
-    FailedPrecondition,
-    InvalidArgument,
     NotRunning,
     RpcError,
     SbrpcError,
@@ -303,7 +292,7 @@ class RpcClient:
         return f"{self._ids}{next(self._count):x}"
 
     async def _call(self, queue: str, spec: MethodSpec, request: Any, info: CallInfo) -> Any:
-        body = _encode(spec, request)
+        body = encode(spec, request)
         if spec.kind is MethodKind.ONE_WAY:
             return await self._command(queue, spec, body, info)
         if not spec.idempotent:
@@ -314,7 +303,7 @@ class RpcClient:
             return await self._attempt(queue, spec, body, info, info.call_id)
         except Unavailable as error:
             # Only now: setting up a policy takes as long as everything else about a call.
-            return await self._retried(_RETRY, error, queue, spec, body, info)
+            return await self._retried(RETRY, error, queue, spec, body, info)
 
     async def _retried(
         self,
@@ -339,15 +328,15 @@ class RpcClient:
             return await self._attempt(queue, spec, body, info, mine)
 
         retrying = policy.copy()
-        retrying.stop = policy.stop | _StopAt(info.deadline)  # type: ignore[operator]
+        retrying.stop = policy.stop | StopAt(info.deadline)  # type: ignore[operator]
         return await retrying(attempt)
 
     async def _attempt(self, queue: str, spec: MethodSpec, body: bytes, info: CallInfo, call_id: str) -> Any:
         channel, _ = self._running()
         began = monotonic()
-        call = _Call(self._sender_to(queue), info.deadline)
+        call = Call(self._sender_to(queue), info.deadline)
         address = channel.register(call_id, info.deadline, call.on_reply, call.fail)
-        timer = _at(info.deadline, lambda: call.fail(self._too_late(queue, spec, info)))
+        timer = at(info.deadline, lambda: call.fail(self._too_late(queue, spec, info)))
         try:
             call.send(self._request(spec, body, info, call_id, address), alone=not spec.bundle)
             reply = await call.future
@@ -360,13 +349,13 @@ class RpcClient:
             timer.cancel()
             channel.forget(call_id)
             call.over()
-        return _result(spec, reply)
+        return result(spec, reply)
 
     async def _stream(
         self, queue: str, spec: MethodSpec, request: Any, info: CallInfo
     ) -> AsyncGenerator[Any, None]:
         channel, _ = self._running()
-        body = _encode(spec, request)
+        body = encode(spec, request)
         inflow = Inflow(spec.window)
 
         def fail(error: SbrpcError | None) -> None:
@@ -375,12 +364,12 @@ class RpcClient:
 
         address = channel.register(info.call_id, info.deadline, inflow.push, fail)
         item: Outgoing | None = None
-        timer = _at(info.deadline, lambda: fail(self._too_late(queue, spec, info)))
+        timer = at(info.deadline, lambda: fail(self._too_late(queue, spec, info)))
         try:
             request = self._request(spec, body, info, info.call_id, address)
-            item = _post(self._sender_to(queue), request, info.deadline, fail, alone=True)
+            item = post(self._sender_to(queue), request, info.deadline, fail, alone=True)
             while (reply := await inflow.next()) is not None:
-                yield _result(spec, reply)
+                yield result(spec, reply)
                 total = inflow.grant()
                 if total is not None and inflow.control is not None:
                     self._tell(CREDIT, info.call_id, inflow.control, total)
@@ -450,68 +439,6 @@ class RpcClient:
 
 _PREFETCH = 50
 
-_RETRY = AsyncRetrying(
-    retry=retry_if_exception_type(Unavailable),
-    stop=stop_after_attempt(4),
-    wait=wait_exponential(multiplier=0.1, max=2) + wait_random(0, 0.1),
-    reraise=True,
-)
-
-
-class _Call:
-    """A call that waits for its one reply."""
-
-    __slots__ = ("_deadline", "_item", "_request", "_sender", "control", "future")
-
-    def __init__(self, sender: Sender, deadline: Deadline) -> None:
-        self._sender = sender
-        self._deadline = deadline
-        self._request: Request | None = None
-        self._item: Outgoing | None = None
-        self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.control: Address | None = None
-        """Where a cancel goes to."""
-
-    def send(self, request: Request, *, alone: bool) -> None:
-        self._request = request
-        self._item = _post(self._sender, request, self._deadline, self.fail, alone=alone)
-
-    def on_reply(self, reply: Reply) -> bool:
-        if reply.bundle is not None:
-            self._sender.bundle = min(reply.bundle, MOST_IN_A_BUNDLE)
-        if reply.status is None:
-            if reply.alone:
-                self._send_again()
-            else:
-                self.control = reply.control
-            return False
-        if not self.future.done():
-            self.future.set_result(reply)
-        return True
-
-    def _send_again(self) -> None:
-        """The server that had the bundle is gone. Once, or what doubles the notice would double the call."""
-        if (
-            self._request is None
-            or self._item is None
-            or self._item.part is None
-            or self._item.part.key is None
-        ):
-            return
-        try:
-            self.send(self._request, alone=True)
-        except SbrpcError as error:
-            self.fail(error)
-
-    def fail(self, error: SbrpcError | None) -> None:
-        if error is not None and not self.future.done():
-            self.future.set_exception(error)
-
-    def over(self) -> None:
-        """Nobody waits any more; what has not left need not leave."""
-        if self._item is not None:
-            self._item.abandoned = True
-
 
 class _Destination:
     """A request queue as an `Invoker`."""
@@ -555,70 +482,6 @@ class _Destination:
             close = getattr(replies, "aclose", None)
             if close is not None:
                 await close()
-
-
-class _StopAt(stop_base):
-    """Ends retrying when the next attempt would begin after the deadline."""
-
-    def __init__(self, deadline: Deadline) -> None:
-        self._deadline = deadline
-
-    def __call__(self, retry_state: Any) -> bool:
-        return self._deadline.remaining() <= float(retry_state.upcoming_sleep or 0)
-
-
-def _at(deadline: Deadline, act: Callable[[], None]) -> asyncio.Handle:
-    loop = asyncio.get_running_loop()
-    if deadline.is_never:
-        return asyncio.Handle(act, (), loop)
-    return loop.call_later(max(0.0, deadline.at - monotonic()), act)
-
-
-def _post(
-    sender: Sender,
-    request: Request,
-    deadline: Deadline,
-    done: Callable[[SbrpcError | None], None],
-    *,
-    alone: bool,
-) -> Outgoing:
-    # Calls in order per key never share a message: it would have one key.
-    part = CallPart(request, deadline, alone=alone or not request.bundles or request.session_id is not None)
-    item = Outgoing((), part.size, deadline, done, request.session_id, part=part)
-    sender.post(item)
-    return item
-
-
-def _encode(spec: MethodSpec, request: Any) -> bytes:
-    try:
-        return spec.request.encode(request)
-    except DecodeError as error:
-        raise InvalidArgument(f"{spec}: {error}", details=error.details) from error
-
-
-def _result(spec: MethodSpec, reply: Reply) -> Any:
-    if reply.status != OK:
-        raise _explained(spec, error_of(reply, spec.errors))
-    try:
-        return spec.response.decode(reply.body)
-    except DecodeError as error:
-        raise DecodeError(f"the reply of {spec} does not fit: {error}", details=error.details) from error
-
-
-def _explained(spec: MethodSpec, error: RpcError) -> RpcError:
-    """The error with the difference between both contracts in words, where the server sent its own."""
-    if not isinstance(error, FailedPrecondition):
-        return error
-    theirs = next(
-        (detail["schema"] for detail in error.details if isinstance(detail.get("schema"), dict)), None
-    )
-    lines = difference(spec.request.schema(), theirs)
-    if not lines:
-        return error
-    details = [detail for detail in error.details if "schema" not in detail]
-    return FailedPrecondition(
-        f"{error.message} (here is this client, there the server): {'; '.join(lines)}", details=details
-    )
 
 
 def _instance_id(name: str | None) -> str:

@@ -26,7 +26,7 @@ LAYERS = [
     {"_streams", "_handlers", "_locks"},
     {"_link", "_receiving", "_receiver"},
     {"_sender", "_sessions", "_competing", "_consumer", "_handling", "_settling"},
-    {"_replies"},
+    {"_replies", "_calls"},
     {"_serving"},
     {"_intake"},
     {"client", "server", "events", "deadletters", "provisioning"},

@@ -1,0 +1,157 @@
+"""One call on the caller's side: waiting for its reply, sending it once more, and what its reply means.
+
+Knows one call and the sender it goes to, not where replies come from and how many calls there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
+from tenacity.stop import stop_base
+
+from ._bundles import MOST_IN_A_BUNDLE, CallPart
+from ._codec import difference
+from ._sender import Outgoing, Sender
+from ._wire import OK, Address, Reply, Request, error_of
+from .context import Deadline
+from .contract import MethodSpec
+from .errors import DecodeError, FailedPrecondition, InvalidArgument, RpcError, SbrpcError, Unavailable
+
+__all__ = ["RETRY", "Call", "StopAt", "at", "encode", "post", "result"]
+
+# How calls that may be repeated are, unless the client says otherwise.
+RETRY = AsyncRetrying(
+    retry=retry_if_exception_type(Unavailable),
+    stop=stop_after_attempt(4),
+    wait=wait_exponential(multiplier=0.1, max=2) + wait_random(0, 0.1),
+    reraise=True,
+)
+
+
+class Call:
+    """A call that waits for its one reply."""
+
+    __slots__ = ("_deadline", "_item", "_request", "_sender", "control", "future")
+
+    def __init__(self, sender: Sender, deadline: Deadline) -> None:
+        self._sender = sender
+        self._deadline = deadline
+        self._request: Request | None = None
+        self._item: Outgoing | None = None
+        self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.control: Address | None = None
+        """Where a cancel goes to."""
+
+    def send(self, request: Request, *, alone: bool) -> None:
+        self._request = request
+        self._item = post(self._sender, request, self._deadline, self.fail, alone=alone)
+
+    def on_reply(self, reply: Reply) -> bool:
+        if reply.bundle is not None:
+            self._sender.bundle = min(reply.bundle, MOST_IN_A_BUNDLE)
+        if reply.status is None:
+            if reply.alone:
+                self._send_again()
+            else:
+                self.control = reply.control
+            return False
+        if not self.future.done():
+            self.future.set_result(reply)
+        return True
+
+    def _send_again(self) -> None:
+        """The server that had the bundle is gone. Once, or what doubles the notice would double the call."""
+        if (
+            self._request is None
+            or self._item is None
+            or self._item.part is None
+            or self._item.part.key is None
+        ):
+            return
+        try:
+            self.send(self._request, alone=True)
+        except SbrpcError as error:
+            self.fail(error)
+
+    def fail(self, error: SbrpcError | None) -> None:
+        if error is not None and not self.future.done():
+            self.future.set_exception(error)
+
+    def over(self) -> None:
+        """Nobody waits any more; what has not left need not leave."""
+        if self._item is not None:
+            self._item.abandoned = True
+
+
+class StopAt(stop_base):
+    """Ends retrying when the next attempt would begin after the deadline."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+
+    def __call__(self, retry_state: Any) -> bool:
+        return self._deadline.remaining() <= float(retry_state.upcoming_sleep or 0)
+
+
+def at(deadline: Deadline, act: Callable[[], None]) -> asyncio.Handle:
+    loop = asyncio.get_running_loop()
+    if deadline.is_never:
+        return asyncio.Handle(act, (), loop)
+    return loop.call_later(max(0.0, deadline.at - monotonic()), act)
+
+
+def post(
+    sender: Sender,
+    request: Request,
+    deadline: Deadline,
+    done: Callable[[SbrpcError | None], None],
+    *,
+    alone: bool,
+) -> Outgoing:
+    # Calls in order per key never share a message: it would have one key.
+    part = CallPart(request, deadline, alone=alone or not request.bundles or request.session_id is not None)
+    item = Outgoing((), part.size, deadline, done, request.session_id, part=part)
+    sender.post(item)
+    return item
+
+
+def encode(spec: MethodSpec, request: Any) -> bytes:
+    try:
+        return spec.request.encode(request)
+    except DecodeError as error:
+        raise InvalidArgument(f"{spec}: {error}", details=error.details) from error
+
+
+def result(spec: MethodSpec, reply: Reply) -> Any:
+    if reply.status != OK:
+        raise _explained(spec, error_of(reply, spec.errors))
+    try:
+        return spec.response.decode(reply.body)
+    except DecodeError as error:
+        raise DecodeError(f"the reply of {spec} does not fit: {error}", details=error.details) from error
+
+
+def _explained(spec: MethodSpec, error: RpcError) -> RpcError:
+    """The error with the difference between both contracts in words, where the server sent its own."""
+    if not isinstance(error, FailedPrecondition):
+        return error
+    theirs = next(
+        (detail["schema"] for detail in error.details if isinstance(detail.get("schema"), dict)), None
+    )
+    lines = difference(spec.request.schema(), theirs)
+    if not lines:
+        return error
+    details = [detail for detail in error.details if "schema" not in detail]
+    return FailedPrecondition(
+        f"{error.message} (here is this client, there the server): {'; '.join(lines)}", details=details
+    )
