@@ -107,7 +107,7 @@ async def list_movies(
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
 ) -> MoviePage:
     """A page of the read model, which follows the service within moments."""
-    found = select(MovieView).where(~MovieView.deleted)
+    found = select(MovieView)
     if search:
         found = found.where(
             or_(*(c.icontains(search, autoescape=True) for c in (MovieView.title, MovieView.director)))

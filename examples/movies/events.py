@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import delete, insert
 from sqlalchemy.ext.asyncio import async_sessionmaker
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase
 
 from sbrpc import EventBus, connect
 from sbrpc.sql import Positions
@@ -22,14 +22,12 @@ class ReadModel(DeclarativeBase):
 
 
 class MovieView(MovieColumns, ReadModel):
-    """A film as readers see it. A deleted one stays, so that those who watch the table see it go."""
+    """A film as readers see it."""
 
     __tablename__ = "movie_views"
 
-    deleted: Mapped[bool] = mapped_column(index=True)
 
-
-# The version that each film has reached, against late events.
+# The version that each film has reached, and a deleted one keeps, against late events.
 positions = Positions(ReadModel.metadata)
 VIEWS = "movie-views"  # under this name
 
@@ -56,7 +54,7 @@ async def serve(database: str = READ_MODEL_URL) -> None:
                 # Without those that came before, and those that a later one has overtaken.
                 news = [newest[key] for key in await positions.advance_all(session, VIEWS, versions)]
                 await session.execute(delete(MovieView).where(MovieView.id.in_([e.movie.id for e in news])))
-                if rows := [e.movie.model_dump() | {"deleted": isinstance(e, MovieDeleted)} for e in news]:
+                if rows := [e.movie.model_dump() for e in news if not isinstance(e, MovieDeleted)]:
                     await session.execute(insert(MovieView), rows)
 
         print("The event handler keeps the read model up to date.", flush=True)
