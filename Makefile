@@ -23,7 +23,7 @@ demo: $(STAMP)
 # One test after the other; WORKERS=4 spreads them over as many processes, for machines with little else to do.
 WORKERS ?= 0
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Every promise under every fault, the long form; writes the table of docs/guarantees.md.
 guarantees: $(STAMP)

@@ -1,4 +1,4 @@
-"""Fixtures every test may use, and which tests stay together when they are spread over several processes."""
+"""Fixtures every test may use, and the order of the tests when they are spread over several processes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ settings.load_profile("sbrpc")
 # The faults keep hundreds of calls in flight and watch the clock: they wait until hardly anything else runs.
 FIRST = ("conformance", "examples", "browser", "integration")
 LAST = ("faults",)
-# Directories whose tests share what takes long to make; elsewhere those of one file do.
-TOGETHER = ("conformance", "browser", "faults")
 
 
 @pytest.fixture(scope="session")
@@ -25,16 +23,10 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Group and order the tests for `--dist loadgroup`; a run in one process stays as it is."""
-    if not hasattr(config, "workerinput"):
-        return
-    items.sort(key=_turn)
-    for item in items:
-        path = PurePath(item.nodeid.partition("::")[0])
-        group = path.parts[1] if path.parts[1] in TOGETHER else path.as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Order the tests for pytest-xdist's workers; a run in one process stays as it is."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=_turn)
 
 
 def _turn(item: pytest.Item) -> int:
