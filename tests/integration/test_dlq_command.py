@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -51,6 +52,14 @@ async def test_dead_letters_from_the_command_line(emulator: Emulator) -> None:
     assert "reason 0" in listed
     assert "[bad]" in listed
     assert "body 1" in await dlq(emulator, "show", "orders", "2")
+    letters = json.loads(await dlq(emulator, "list", "orders", "--json"))
+    assert [(each["sequence_number"], each["reason"], each["body"]) for each in letters] == [
+        (1, "reason 0", "body 0"),
+        (2, "reason 1", "body 1"),
+    ]
+    assert json.loads(await dlq(emulator, "show", "orders", "2", "--json")) == letters[1]
+    would = json.loads(await dlq(emulator, "purge", "orders", "--dry-run", "--json"))
+    assert would == {"done": [1, 2], "skipped": []}
     assert "2 would be replayed" in await dlq(emulator, "replay", "orders", "--dry-run")
     assert "1 replayed" in await dlq(emulator, "replay", "orders", "--reason", "reason 0")
     assert "1 deleted" in await dlq(emulator, "purge", "orders", "--yes", "-n", "2")
@@ -60,5 +69,5 @@ async def test_dead_letters_from_the_command_line(emulator: Emulator) -> None:
 
 async def test_mistakes_are_named(emulator: Emulator) -> None:
     """What does not exist and what is no time end with one line and a status."""
-    assert "sbrpc: dead letters of queue 'nothing'" in await dlq(emulator, "list", "nothing", status=1)
+    assert "sbrpc: dead letters of queue 'nothing'" in await dlq(emulator, "list", "nothing", status=6)
     assert "15m" in await dlq(emulator, "list", "orders", "--older-than", "soon", status=2)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import anyio
 import typer
 
+from sbrpc.cli.options import connecting
+
 if TYPE_CHECKING:
-    from sbrpc.deadletters import DeadLetters, Match, Outcome
+    from sbrpc.deadletters import DeadLetter, DeadLetters, Match, Outcome
 
 __all__ = ["app"]
 
@@ -24,6 +27,7 @@ Type = Annotated[str | None, typer.Option(help="Only those of this event type or
 OlderThan = Annotated[str | None, typer.Option(help="Only those enqueued so long ago: 90s, 15m, 12h, 7d.")]
 Number = Annotated[list[int] | None, typer.Option("--number", "-n", help="Only this sequence number.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -35,15 +39,19 @@ def list_letters(
     type: Type = None,
     older_than: OlderThan = None,
     limit: Annotated[int, typer.Option(min=1, help="The most to list.")] = 50,
+    as_json: AsJson = False,
 ) -> None:
     """List dead letters, the oldest first. They stay as they are."""
+    match = _match(reason, type, older_than, None)
+    letters = _run(entity, lambda dead: dead.list(match, limit=limit))
+    if as_json:
+        typer.echo(json.dumps([_plain(letter) for letter in letters]))
+        return
     # Here, since the other commands do without: it takes longer to import than the emulator's broker.
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    match = _match(reason, type, older_than, None)
-    letters = _run(entity, lambda dead: dead.list(match, limit=limit))
     table = Table("number", "enqueued", "type", "session", "replays", "reason", "description")
     for letter in letters:
         enqueued = letter.enqueued_at.isoformat(timespec="seconds") if letter.enqueued_at else ""
@@ -55,9 +63,16 @@ def list_letters(
 
 
 @app.command()
-def show(entity: Entity, number: Annotated[int, typer.Argument(help="Its sequence number.")]) -> None:
+def show(
+    entity: Entity,
+    number: Annotated[int, typer.Argument(help="Its sequence number.")],
+    as_json: AsJson = False,
+) -> None:
     """Show one dead letter with its properties and its body."""
     letter = _run(entity, lambda dead: dead.show(number))
+    if as_json:
+        typer.echo(json.dumps(_plain(letter)))
+        return
     for name in ("sequence_number", "message_id", "type", "session_id", "enqueued_at", "replays", "reason"):
         typer.echo(f"{name}: {getattr(letter, name)}")
     typer.echo(f"description: {letter.description}")
@@ -77,6 +92,7 @@ def replay(
     rate: Annotated[float | None, typer.Option(help="The most per second.")] = None,
     max_replays: Annotated[int, typer.Option(min=1, help="Skip those replayed so often already.")] = 3,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send dead letters to where they failed again: to that queue, or to that subscription only."""
     match = _match(reason, type, older_than, number)
@@ -84,7 +100,7 @@ def replay(
         entity,
         lambda dead: dead.replay(match, limit=limit, rate=rate, max_replays=max_replays, dry_run=dry_run),
     )
-    _report(outcome, "would be replayed" if dry_run else "replayed")
+    _report(outcome, "would be replayed" if dry_run else "replayed", as_json)
 
 
 @app.command()
@@ -97,13 +113,14 @@ def purge(
     limit: Annotated[int | None, typer.Option(min=1, help="The most to delete.")] = None,
     dry_run: DryRun = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete dead letters for good."""
     match = _match(reason, type, older_than, number)
     if not dry_run and not yes:
         typer.confirm(f"Delete the matching dead letters of {entity} for good?", abort=True)
     outcome = _run(entity, lambda dead: dead.purge(match, limit=limit, dry_run=dry_run))
-    _report(outcome, "would be deleted" if dry_run else "deleted")
+    _report(outcome, "would be deleted" if dry_run else "deleted", as_json)
 
 
 def _match(reason: str | None, type: str | None, older_than: str | None, numbers: list[int] | None) -> Match:
@@ -119,26 +136,43 @@ def _match(reason: str | None, type: str | None, older_than: str | None, numbers
 
 
 def _run(entity: str, operation: Callable[[DeadLetters], Awaitable[T]]) -> T:
-    from sbrpc._sdk import connect
     from sbrpc.deadletters import DeadLetters
-    from sbrpc.errors import SbrpcError
 
     topic, _, subscription = entity.rpartition("/")
+    connection = connecting()
 
     async def work() -> T:
-        async with connect() as connection:
+        async with connection:
             if topic:
                 return await operation(DeadLetters(connection, topic=topic, subscription=subscription))
             return await operation(DeadLetters(connection, queue=entity))
 
     try:
         return anyio.run(work)
-    except (SbrpcError, ValueError) as error:
-        typer.echo(f"sbrpc: {error}", err=True)
-        raise typer.Exit(1) from None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
-def _report(outcome: Outcome, done: str) -> None:
+def _plain(letter: DeadLetter) -> dict[str, Any]:
+    enqueued = letter.enqueued_at.isoformat() if letter.enqueued_at else None
+    body = letter.body.decode(errors="replace")
+    rest = {name: getattr(letter, name) for name in ("message_id", "type", "session_id", "replays", "reason")}
+    return {
+        "sequence_number": letter.sequence_number,
+        "enqueued_at": enqueued,
+        **rest,
+        "description": letter.description,
+        "properties": {key: str(value) for key, value in letter.properties.items()},
+        "body": body,
+    }
+
+
+def _report(outcome: Outcome, done: str, as_json: bool) -> None:
+    if as_json:
+        skipped = [{"sequence_number": letter.sequence_number, "why": why} for letter, why in outcome.skipped]
+        numbers = [letter.sequence_number for letter in outcome.done]
+        typer.echo(json.dumps({"done": numbers, "skipped": skipped}))
+        return
     for letter, why in outcome.skipped:
         typer.echo(f"{letter.sequence_number} skipped: {why}")
     typer.echo(f"{len(outcome.done)} {done}, {len(outcome.skipped)} skipped")
