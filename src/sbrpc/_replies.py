@@ -199,7 +199,11 @@ class ReplyChannel:
     ) -> Address:
         """Expect a reply, and say where it is to be sent. Every call that registers must `forget`.
 
-        The session need not be open yet: Service Bus keeps what arrives for it.
+        The session need not be open yet: Service Bus keeps what arrives for it. Should it turn out that it
+        cannot be opened, the queue being missing or not to be read, `fail` is told so at once.
+
+        Raises:
+            BusError: that is known already.
         """
         failure = self.failure
         if failure is not None and not _sdk.is_transient(failure):
@@ -221,6 +225,11 @@ class ReplyChannel:
         """Fail every call that waits; the channel goes on."""
         for pending in list(self._pending.values()):
             pending.fail(error)
+
+    def _fail_calls_of(self, epoch: Epoch, error: SbrpcError) -> None:
+        for pending in list(self._pending.values()):
+            if pending.epoch is epoch:
+                pending.fail(error)
 
     def close(self, error: SbrpcError) -> None:
         """Fail every call that waits, and let `run()` end once what was received is settled."""
@@ -317,6 +326,9 @@ class ReplyChannel:
                 if type(self._failure) is not type(error):
                     _log.warning("cannot open %s, trying again: %s", link.what, error)
                 self._failure = _sdk.remembered(error)
+                if not _sdk.is_transient(error):
+                    # As `register` refuses new calls: no reply can come before a person mends the queue.
+                    self._fail_calls_of(epoch, self._failure)
             self._happens(epoch, Event.HELD if isinstance(error, _sdk.SessionHeld) else Event.FAILED, tasks)
             raise
         return link

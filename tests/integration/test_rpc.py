@@ -646,6 +646,21 @@ async def test_missing_queues_are_named(world: World) -> None:
         assert server.is_live
 
 
+async def test_calls_that_came_before_the_reply_queue_was_found_missing_fail_with_it() -> None:
+    """When the client learns that nobody can answer them, not at the end of their time."""
+    async with Emulator(queues=["lab"]) as emulator:
+        string = emulator.connection_string
+        async with make_client(string, reply_queue="missing.replies") as client:
+            with pytest.raises(EntityNotFound, match=r"missing\.replies"):
+                await client.of(Lab).echo(Item(id=1), timeout=3600)
+        async with (
+            make_client(string, reply_queue="missing.replies") as client,
+            aclosing(client.of(Lab, timeout=3600).count(3)) as items,
+        ):
+            with pytest.raises(EntityNotFound, match=r"missing\.replies"):
+                await anext(items)
+
+
 async def test_a_queue_with_sessions_needs_the_option(world: World) -> None:
     """The error names it."""
     async with make_server(world.emulator.connection_string, Bench(), queue="ordered") as server:
