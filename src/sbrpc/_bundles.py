@@ -9,7 +9,6 @@ reply session, or the session replied to. Pure, like `_wire`; a message that is 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -30,6 +29,7 @@ from ._wire import (
     Reply,
     Request,
     compose,
+    number,
     properties_of,
     reply_message,
     request_message,
@@ -218,27 +218,27 @@ def read_requests(message: ServiceBusReceivedMessage) -> list[Request]:
     lifetime = raw.header.time_to_live if raw.header is not None else None
     requests = []
     for header, body in _sections(message):
-        timeout = header.get("timeout-ms")
-        if not isinstance(timeout, int | float) or not math.isfinite(timeout):
-            timeout = None
-        metadata, problem = _metadata(header.get("metadata"))
-        subject = header.get("subject")
-        if not isinstance(subject, str) or not subject:
-            subject, problem = "", "the call has no subject; put the method's name there"
+        problems: list[str] = []
+        timeout = number(header, "timeout-ms", problems)
+        metadata = _metadata(header.get("metadata"), problems)
+        fingerprint = _string(header, "fingerprint", problems)
+        subject = _string(header, "subject", problems)
+        if not subject:
+            problems.append("the call has no subject; put the method's name there")
         requests.append(
             Request(
-                subject=subject,
+                subject=subject or "",
                 body=body,
                 call_id=header["id"],
                 reply_to=reply_to,
                 reply_to_session_id=session,
                 timeout=timeout / 1000 if timeout is not None else None,
                 metadata=metadata,
-                fingerprint=header.get("fingerprint"),
+                fingerprint=fingerprint,
                 cancellable=header.get("cancellable") is True,
                 bundles=True,
                 time_to_live=lifetime / 1000 if lifetime else None,
-                problem=problem,
+                problem="; ".join(problems) or None,
                 delivery_count=delivery_count,
                 sequence_number=sequence_number,
                 enqueued_at=enqueued_at,
@@ -248,12 +248,21 @@ def read_requests(message: ServiceBusReceivedMessage) -> list[Request]:
     return requests
 
 
-def _metadata(given: Any) -> tuple[Mapping[str, str], str | None]:
+def _metadata(given: Any, problems: list[str]) -> Mapping[str, str]:
     if given is None:
-        return {}, None
+        return {}
     if not isinstance(given, dict):
-        return {}, f"the metadata of the call must be an object, not {given!r:.40}"
-    return {k: str(v) for k, v in given.items() if not k.startswith(RESERVED)}, None
+        problems.append(f"the metadata of the call must be an object, not {given!r:.40}")
+        return {}
+    return {k: str(v) for k, v in given.items() if not k.startswith(RESERVED)}
+
+
+def _string(header: Mapping[str, Any], name: str, problems: list[str]) -> str | None:
+    value = header.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    problems.append(f"{name} must be a string, not {value!r:.40}")
+    return None
 
 
 def read_replies(message: ServiceBusReceivedMessage) -> list[Reply]:
@@ -307,7 +316,7 @@ def _sections(message: ServiceBusReceivedMessage) -> list[tuple[dict[str, Any], 
         try:
             header = json.loads(line)
             call_id = header["id"]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DecodeError(f"section {len(found)} of the bundle begins with no header: {error}") from error
         if not isinstance(call_id, str) or not 0 < len(call_id) <= LONGEST_ID:
             raise DecodeError(f"section {len(found)} of the bundle has no usable call id")

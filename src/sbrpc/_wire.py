@@ -315,8 +315,8 @@ def read_request(message: ServiceBusReceivedMessage) -> Request:
     envelope = raw.properties or NO_PROPERTIES
     properties = properties_of(raw.application_properties)
     problems: list[str] = []
-    timeout = _number(properties, TIMEOUT, problems)
-    window = _number(properties, WINDOW, problems)
+    timeout = number(properties, TIMEOUT, problems)
+    window = number(properties, WINDOW, problems)
     body = _body(message, problems)
     subject = text(envelope.subject) or ""
     if not subject:
@@ -350,15 +350,15 @@ def read_reply(message: ServiceBusReceivedMessage) -> Reply:
     envelope = raw.properties or NO_PROPERTIES
     properties = properties_of(raw.application_properties)
     ignored: list[str] = []
-    sequence = _number(properties, SEQUENCE, ignored)
-    window = _number(properties, WINDOW, ignored)
+    sequence = number(properties, SEQUENCE, ignored)
+    window = number(properties, WINDOW, ignored)
     queue = text(properties.get(CONTROL))
     control = Address(queue, text(properties.get(CONTROL_SESSION)) or None) if queue else None
     status = text(properties.get(STATUS))
     alone = properties.get(ALONE) is True
     if status is None and control is None and not alone:
         status = ErrorCode.UNKNOWN.value
-    bundle = _number(properties, BUNDLE, ignored)
+    bundle = number(properties, BUNDLE, ignored)
     return Reply(
         call_id=text(envelope.correlation_id) or "",
         status=status,
@@ -408,18 +408,19 @@ def _body(message: ServiceBusReceivedMessage, problems: list[str]) -> bytes:
         return b""
 
 
-def _number(properties: Mapping[str, Any], name: str, problems: list[str]) -> float | None:
+def number(properties: Mapping[str, Any], name: str, problems: list[str]) -> float | None:
+    """A number among the properties of a call, or None with the reason among its problems."""
     value = properties.get(name)
     if value is None:
         return None
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
         problems.append(f"{name} must be a number, not {value!r:.40}")
         return None
-    return number
+    return found
 
 
 def text(value: Any) -> str | None:

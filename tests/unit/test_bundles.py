@@ -160,7 +160,17 @@ def test_sizes_are_estimated_from_above(request_: Request) -> None:
 
 @pytest.mark.parametrize(
     "section",
-    [b"", b"\n{}", b"[]\n{}", b'{"subject":"x"}\n{}', b'{"id":""}\n', b'{"id":7}\n', b"\xff\n", b'{"id":"'],
+    [
+        b"",
+        b"\n{}",
+        b"[]\n{}",
+        b'{"subject":"x"}\n{}',
+        b'{"id":""}\n',
+        b'{"id":7}\n',
+        b"\xff\n",
+        b'{"id":"',
+        b'{"id":' + b"[" * 100_000,
+    ],
 )
 def test_a_section_without_a_header_spoils_the_bundle(section: bytes) -> None:
     """Whose calls they are cannot be told, so none of them is answered."""
@@ -186,14 +196,33 @@ def test_what_is_wrong_with_one_call_is_its_own_problem() -> None:
     body = [
         b'{"id":"1"}\n{}',
         b'{"id":"2","subject":"x","metadata":[]}\n{}',
-        b'{"id":"3","subject":"x","timeout-ms":"soon"}\n{}',
+        b'{"id":"3","subject":"x"}\n{}',
     ]
     first, second, third = read_requests(arrived(calls(REQUEST), body))
     assert first.problem is not None
     assert "subject" in first.problem
     assert second.problem is not None
     assert "metadata" in second.problem
-    assert (third.problem, third.timeout) == (None, None)
+    assert third.problem is None
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        (b'"subject":"x","timeout-ms":"soon"', "timeout-ms must be a number, not 'soon'"),
+        (b'"subject":"x","timeout-ms":1' + b"0" * 400, "timeout-ms must be a number, not 1000000"),
+        (b'"subject":"x","timeout-ms":NaN', "timeout-ms must be a number, not nan"),
+        (b'"subject":"x","fingerprint":7', "fingerprint must be a string, not 7"),
+        (b'"subject":"x","fingerprint":{"a":[]}', "fingerprint must be a string, not {'a': []}"),
+        (b'"subject":["x"]', "subject must be a string, not ['x']"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(header: bytes, problem: str) -> None:
+    """As in a message of its own: the call does not run with what somebody else would take it for."""
+    (request_,) = read_requests(arrived(calls(REQUEST), [b'{"id":"1",' + header + b"}\n{}"]))
+    assert request_.problem is not None
+    assert problem in request_.problem
+    assert (request_.timeout, request_.fingerprint) == (None, None)
 
 
 def test_reserved_names_are_no_metadata() -> None:
