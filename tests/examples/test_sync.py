@@ -1,0 +1,107 @@
+"""The movies example the previous way: the same HTTP API, and what a program that is not there does to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .movies_site import EXAMPLES, eventually, free_port
+
+PROGRAMS = ("views", "service", "api")
+
+
+class Site:
+    """The three programs, each on a port of its own."""
+
+    def __init__(self, directory: Path, **env: str) -> None:
+        self.ports = {name: free_port() for name in PROGRAMS}
+        self.env = os.environ | {
+            "MOVIES_DATABASE": f"sqlite+aiosqlite:///{directory / 'movies.sqlite3'}",
+            "MOVIES_READ_MODEL": f"sqlite+aiosqlite:///{directory / 'views.sqlite3'}",
+            "MOVIES_SERVICE_URL": self.url("service"),
+            "MOVIES_VIEWS_URL": self.url("views"),
+            **env,
+        }
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.ports[name]}"
+
+    def start(self, name: str) -> None:
+        """Start a program, and wait until it answers."""
+        command = [sys.executable, "-m", "movies.sync", name, "--port", str(self.ports[name])]
+        self.running[name] = subprocess.Popen(command, cwd=EXAMPLES, env=self.env, stdin=subprocess.DEVNULL)
+
+        def answers() -> bool:
+            assert self.running[name].poll() is None, f"{name} ended"
+            try:
+                return httpx.get(f"{self.url(name)}/openapi.json").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        eventually(answers)
+
+    def kill(self, name: str) -> None:
+        self.running[name].kill()
+        self.running.pop(name).wait()
+
+
+@pytest.fixture
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    site = Site(tmp_path, **getattr(request, "param", {}))
+    try:
+        for name in PROGRAMS:
+            site.start(name)
+        yield site
+    finally:
+        for name in list(site.running):
+            site.kill(name)
+
+
+def test_the_http_api_is_that_of_the_other_application(site: Site) -> None:
+    """Films are created, changed, listed and deleted; errors have the same statuses and codes; what another
+    program does not do fails with it, and nothing is half done."""
+    with httpx.Client(base_url=site.url("api"), timeout=30) as http:
+        movie = http.post("/movies", json={"title": "Crash"}).json()
+        path = f"/movies/{movie['id']}"
+        assert http.get(path).json() == movie
+        changed = movie | {"title": "Crash!", "version": 2}
+        assert http.put(path, json=changed | {"version": 1}).json() == changed
+        assert http.get("/movies", params={"search": "crash!"}).json()["total"] == 1
+        assert http.put(path, json=movie).json()["code"] == "ABORTED"
+        assert http.get("/movies/999").json()["code"] == "NOT_FOUND"
+        assert http.get(path, headers={"Request-Timeout": "0.0001"}).json()["code"] == "DEADLINE_EXCEEDED"
+
+        site.kill("views")
+        assert http.post("/movies", json={"title": "Unseen"}).status_code == 503
+        assert http.get("/movies").status_code == 503
+        assert http.get(path).status_code == 200
+        site.start("views")
+        assert [each["title"] for each in http.get("/movies").json()["movies"]] == ["Crash!"]
+
+        site.kill("service")
+        assert http.get(path).json()["code"] == "UNAVAILABLE"
+        site.start("service")
+        assert http.get(f"/movies/{movie['id'] + 1}").status_code == 404  # the one that could not be shown
+        assert http.delete(path).status_code == 204
+        assert http.get("/movies").json() == {"movies": [], "total": 0}
+
+
+@pytest.mark.parametrize("site", [{"MOVIES_SYNC_RETRY": "1"}], indirect=True)
+def test_with_retries_a_call_waits_for_a_service_that_is_not_there(site: Site) -> None:
+    """What has not been sent is tried again until the deadline: a read as well as a write."""
+    with httpx.Client(base_url=site.url("api"), timeout=60, headers={"Request-Timeout": "60"}) as http:
+        site.kill("service")
+        assert http.get("/movies/1", headers={"Request-Timeout": "0.3"}).status_code == 504
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(http.post, "/movies", json={"title": "Late"})
+            site.start("service")
+            assert late.result().status_code == 201
+        assert [each["title"] for each in http.get("/movies").json()["movies"]] == ["Late"]
