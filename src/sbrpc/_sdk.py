@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 import anyio
 from azure.core.exceptions import AzureError
+from azure.servicebus import TransportType
 from azure.servicebus import exceptions as sdk
 from azure.servicebus.aio import ServiceBusClient
 from tenacity import RetryCallState, wait_exponential, wait_random
@@ -41,6 +42,7 @@ __all__ = [
     "is_transient",
     "open_handler",
     "opening",
+    "over_websockets",
     "reconnecting",
     "remembered",
     "translated",
@@ -122,6 +124,7 @@ _REFUSALS = frozenset(
         "com.microsoft:argument-out-of-range",
     }
 )
+_WEBSOCKETS = re.compile(r"(?:^|;)\s*TransportType\s*=\s*AmqpWebSockets\s*(?:;|$)", re.IGNORECASE)
 _CONDITION = re.compile(r"Error condition: ([\w:.\-]+?)\.?(?:\s|$)")
 
 
@@ -287,27 +290,49 @@ class SignedIn(ServiceBusClient):
         await self._signed_in_with.close()
 
 
-def connect(connection_string: str | None = None, *, namespace: str | None = None) -> ServiceBusClient:
+def connect(
+    connection_string: str | None = None, *, namespace: str | None = None, websockets: bool = False
+) -> ServiceBusClient:
     """A `ServiceBusClient` set up for sbrpc; use it as `async with connect() as connection`.
 
     Without arguments it reads `SERVICEBUS_CONNECTION_STRING`, or `SERVICEBUS_FULLY_QUALIFIED_NAMESPACE` and
     authenticates with `DefaultAzureCredential` (needs `pip install "sbrpc[identity]"`). The SDK's own retries
     are off: sbrpc retries by itself, sooner and within the caller's deadline.
 
+    Args:
+        connection_string: where Service Bus is, and a key.
+        namespace: where it is, as `<namespace>.servicebus.windows.net`, to sign in with an Azure identity.
+        websockets: go over port 443, where a firewall closes 5671 (needs `pip install "sbrpc[websockets]"`);
+            `TransportType=AmqpWebSockets` in the connection string does the same.
+
     Raises:
-        ValueError: there is no connection string and no namespace, or the string is malformed.
+        ValueError: there is no connection string and no namespace, or the string is malformed, or what is
+            asked for is not installed.
     """
-    return _connect(connection_string, namespace, os.environ)
+    return _connect(connection_string, namespace, os.environ, websockets=websockets)
+
+
+def over_websockets(connection_string: str | None) -> bool:
+    """Whether a connection string asks for WebSockets, as those of other SDKs do; Azure's ignores it."""
+    return connection_string is not None and _WEBSOCKETS.search(connection_string) is not None
 
 
 def _connect(
-    connection_string: str | None, namespace: str | None, environment: Mapping[str, str]
+    connection_string: str | None,
+    namespace: str | None,
+    environment: Mapping[str, str],
+    *,
+    websockets: bool = False,
 ) -> ServiceBusClient:
     connection_string = connection_string or environment.get(CONNECTION_STRING)
     namespace = namespace or environment.get(NAMESPACE)
+    options: dict[str, Any] = {"retry_total": 0}
+    if websockets or over_websockets(connection_string):
+        _need("aiohttp", "to go over WebSockets, install aiohttp", "websockets")
+        options["transport_type"] = TransportType.AmqpOverWebsocket
     if connection_string:
         try:
-            return ServiceBusClient.from_connection_string(connection_string.strip(), retry_total=0)
+            return ServiceBusClient.from_connection_string(connection_string.strip(), **options)
         except (ValueError, UnboundLocalError) as error:
             # UnboundLocalError is how the SDK says that neither a key nor a token is in the string.
             raise ValueError(
@@ -316,20 +341,23 @@ def _connect(
                 f"({type(error).__name__}: {error})"
             ) from error
     if namespace:
-        try:
-            from azure.identity.aio import DefaultAzureCredential
-
-            import_module("aiohttp")  # which the credential needs for its first token, and not before
-        except ImportError as error:
-            raise ValueError(
-                f"to authenticate at {namespace} without a connection string, install azure-identity and "
-                'aiohttp: pip install "sbrpc[identity]"'
-            ) from error
-        return SignedIn(namespace.strip(), DefaultAzureCredential(), retry_total=0)
+        why = (
+            f"to authenticate at {namespace} without a connection string, install azure-identity and aiohttp"
+        )
+        _need("aiohttp", why, "identity")  # which the credential needs for its first token, and not before
+        identity = _need("azure.identity.aio", why, "identity")
+        return SignedIn(namespace.strip(), identity.DefaultAzureCredential(), **options)
     raise ValueError(
         f"where is Service Bus? Set {CONNECTION_STRING} to a connection string, or {NAMESPACE} to "
         '"<namespace>.servicebus.windows.net" to sign in with your Azure identity'
     )
+
+
+def _need(module: str, why: str, extra: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ValueError(f'{why}: pip install "sbrpc[{extra}]"') from error
 
 
 @asynccontextmanager

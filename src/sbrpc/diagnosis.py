@@ -8,13 +8,14 @@ is None, and no rule says anything about it. Pure: how facts are found is the ma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 from .topology import Filter, Rule, TrueFilter
 
-__all__ = ["RULES", "Facts", "Finding", "Role", "Severity", "Wanted", "budget", "diagnose"]
+__all__ = ["RULES", "Facts", "Finding", "Role", "Severity", "Wanted", "budget", "diagnose", "transport"]
 
 NEVER = float("inf")
 
@@ -32,6 +33,10 @@ FEWEST_DELIVERIES = 3
 # and each receiver.
 CONNECTIONS = 5000
 FEWEST_INSTANCES = 10
+
+# Before, aiohttp takes its own WebSocket ping for unanswered while nothing is read, and cuts the connection
+# (Azure/azure-sdk-for-python#44028, mended by aio-libs/aiohttp#12030).
+AIOHTTP = (3, 14)
 
 
 class Severity(str, Enum):
@@ -71,6 +76,8 @@ class Wanted:
     """Seconds that a message may have to stay."""
     lock_duration: float | None = None
     """Seconds, where somebody has declared it."""
+    waits: float | None = None
+    """Seconds that a message may wait in a buffer of a program, where nobody renews its lock."""
     rules: tuple[Rule, ...] | None = None
 
     @property
@@ -142,6 +149,20 @@ def budget(process: str, connections: int) -> Finding | None:
         f"each instance opens about {connections:,} connections",
         f"{CONNECTIONS // connections + 1} instances are more than the {CONNECTIONS:,} of a namespace",
         "lower `max_concurrent_sessions`, each of which needs one",
+    )
+
+
+def transport(aiohttp: str) -> Finding | None:
+    """What is to be said of programs that go over WebSockets with this version of aiohttp."""
+    if tuple(map(int, re.findall(r"\d+", aiohttp)[:2])) >= AIOHTTP:
+        return None
+    return Finding(
+        Severity.ERROR,
+        "websockets",
+        "aiohttp",
+        f"aiohttp {aiohttp} is installed, and the connection goes over WebSockets",
+        "links are cut in the middle of each handler that takes 15 s and more, and locks are lost with them",
+        'install aiohttp 3.14 or newer: pip install "sbrpc[websockets]"',
     )
 
 
@@ -362,6 +383,20 @@ def _declared_lock(facts: Facts, wanted: Wanted) -> Says | None:
     )
 
 
+def _prefetch(facts: Facts, wanted: Wanted) -> Says | None:
+    lock = _lock(facts)
+    if lock is None or wanted.waits is None or lock >= wanted.waits:
+        return None
+    return (
+        Severity.WARNING,
+        f"prefetched requests may wait for {wanted.waits:g} s, and locks last {lock:.4g} s",
+        "behind slow handlers they lose their locks before they are begun, and each time that counts as a "
+        "delivery, until they are given up",
+        f"set the lock duration to {wanted.waits:g} s or more (Service Bus takes at most 300), "
+        "or `prefetch=0` for the server",
+    )
+
+
 def _deliveries(facts: Facts, wanted: Wanted) -> Says | None:
     if facts.max_delivery_count is None or not wanted.listens:
         return None
@@ -477,6 +512,7 @@ RULES: dict[str, Callable[[Facts, Wanted], Says | None]] = {
     "short-lock": _short_lock,
     "long-lock": _long_lock,
     "declared-lock": _declared_lock,
+    "prefetch": _prefetch,
     "deliveries": _deliveries,
     "time-to-live": _time_to_live,
     "expired-events": _expired_events,

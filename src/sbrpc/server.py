@@ -310,6 +310,11 @@ class RpcServer:
         return self._sessions or self._concurrency
 
     @property
+    def prefetch(self) -> int:
+        """How many messages may wait here besides, already locked; none of a queue with sessions."""
+        return 0 if self.ordered else self._prefetch
+
+    @property
     def max_deliveries(self) -> int:
         """A request that was delivered this often without an answer is dead-lettered."""
         return self._max_deliveries

@@ -136,6 +136,41 @@ async def test_what_settings_tell() -> None:
         assert "remove `forward_to`" in shown
 
 
+async def test_requests_that_wait_longer_than_their_locks() -> None:
+    """A server that prefetches more than it works on at once, behind handlers that may take their time."""
+    known = [Queue("patient", lock_duration=30)]
+    async with Emulator(queues=known, http_port=0) as emulator:
+        out, _ = await doctor(
+            emulator.connection_string,
+            "tests.exported:patient",
+            "--json",
+            status=1,
+            environment=managed(emulator),
+        )
+        (finding,) = json.loads(out)["findings"]
+        assert (finding["rule"], finding["entity"]) == ("prefetch", "patient")
+        assert "wait for 120 s, and locks last 30 s" in finding["problem"]
+
+
+@pytest.mark.parametrize("how", ["--websockets", "TransportType=AmqpWebSockets"])
+async def test_an_aiohttp_that_breaks_websockets(tmp_path: Path, how: str) -> None:
+    """It is told of where programs go over WebSockets, and not where they do not."""
+    installed = tmp_path / "aiohttp-3.13.5.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: aiohttp\nVersion: 3.13.5\n")
+    environment = {"PYTHONPATH": str(tmp_path)}
+    nowhere = "Endpoint=sb://sbrpc.invalid/;SharedAccessKeyName=a;SharedAccessKey=Yg=="
+    # A queue that nobody opens: nothing has to be reached.
+    thing = "tests.exported:declared"
+    if how.startswith("--"):
+        out, _ = await doctor(nowhere, thing, "--json", how, status=1, environment=environment)
+    else:
+        out, _ = await doctor(f"{nowhere};{how}", thing, "--json", status=1, environment=environment)
+    assert found(out) == {("websockets", "aiohttp")}
+    out, _ = await doctor(nowhere, thing, "--json", status=0, environment=environment)
+    assert found(out) == set()
+
+
 async def test_rights_that_are_missing() -> None:
     """A key that may only send says so of everything that is to be received from."""
     sender = AccessKey("sender", "c2VuZA==", frozenset({Right.SEND}))

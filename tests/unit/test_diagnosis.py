@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sbrpc.diagnosis import RULES, Facts, Role, Severity, Wanted, budget, diagnose
+from sbrpc.diagnosis import RULES, Facts, Role, Severity, Wanted, budget, diagnose, transport
 from sbrpc.topology import CorrelationFilter, Rule, SqlFilter
 
 FOREVER = float("inf")
@@ -22,6 +22,7 @@ REQUESTS = Wanted(
     deliveries=6,
     deadline=30.0,
     lock_duration=30.0,
+    waits=30.0,
 )
 REPLIES = Wanted(
     "api.replies",
@@ -99,6 +100,7 @@ MISTAKES = [
     ("short-lock", REPLIES, replace(SESSIONS, lock_duration=None, lock_left=1.0), "1 s"),
     ("long-lock", VIEWS, replace(SUBSCRIBED, lock_duration=300.0, lock_left=300.0), "300 s"),
     ("declared-lock", REQUESTS, replace(GOOD, lock_duration=60.0), "30 s are declared"),
+    ("prefetch", replace(REQUESTS, waits=120.0), GOOD, "120 s, and locks last 30 s"),
     ("deliveries", REQUESTS, replace(GOOD, max_delivery_count=5), "5"),
     ("deliveries", VIEWS, replace(SUBSCRIBED, max_delivery_count=1), "1"),
     ("time-to-live", REPLIES, replace(SESSIONS, time_to_live=10.0), "10 s"),
@@ -126,7 +128,7 @@ def test_each_rule_is_tried() -> None:
 
 def test_a_short_lock_that_is_declared_is_meant() -> None:
     """Who says so knows."""
-    wanted = replace(REQUESTS, lock_duration=2.0)
+    wanted = replace(REQUESTS, lock_duration=2.0, waits=0.0)
     assert diagnose([(wanted, replace(GOOD, lock_duration=2.0))]) == []
 
 
@@ -149,3 +151,14 @@ def test_connections_have_a_budget() -> None:
     finding = budget("events", 1000)
     assert finding is not None
     assert "6 instances" in finding.meaning
+
+
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [("3.9.0", True), ("3.13.5", True), ("3.14.0", False), ("3.14rc1", False), ("4.0", False)],
+)
+def test_websockets_need_a_newer_aiohttp(version: str, found: bool) -> None:
+    """Those before 3.14 cut connections on which nothing is read for a while."""
+    finding = transport(version)
+    assert (finding is not None) is found
+    assert finding is None or version in finding.problem

@@ -11,7 +11,7 @@ from azure.servicebus import exceptions as sdk
 from azure.servicebus.aio import ServiceBusClient
 
 from sbrpc import _sdk
-from sbrpc._sdk import _connect, client_for, is_transient, translated
+from sbrpc._sdk import _connect, client_for, is_transient, over_websockets, translated
 from sbrpc.errors import AccessDenied, BusError, EntityNotFound
 
 SESSION_NEEDED = (
@@ -96,6 +96,29 @@ async def test_a_connection_string_makes_a_client() -> None:
         assert client.fully_qualified_namespace == "x.servicebus.windows.net"
     async with client_for(text) as client:
         assert isinstance(client, ServiceBusClient)
+
+
+@pytest.mark.parametrize(
+    ("string", "asked"),
+    [
+        ("Endpoint=sb://x/;TransportType=AmqpWebSockets", True),
+        ("transporttype = amqpwebsockets ;Endpoint=sb://x/", True),
+        ("Endpoint=sb://x/;TransportType=Amqp", False),
+        ("Endpoint=sb://x/;NoTransportType=AmqpWebSockets", False),
+        (None, False),
+    ],
+)
+def test_a_connection_string_may_ask_for_websockets(string: str | None, asked: bool) -> None:
+    """In the words of the SDKs of other languages."""
+    assert over_websockets(string) is asked
+
+
+def test_websockets_need_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra the error says what to install."""
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    text = "Endpoint=sb://x/;SharedAccessKeyName=n;SharedAccessKey=k;TransportType=AmqpWebSockets"
+    with pytest.raises(ValueError, match=r"install aiohttp: pip install .sbrpc\[websockets\]"):
+        _connect(text, None, {})
 
 
 async def test_a_client_that_is_handed_in_stays_open() -> None:

@@ -7,10 +7,12 @@ connection may manage, by reading settings. What facts mean is the matter of `sb
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta, timezone
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -19,7 +21,8 @@ import anyio.to_thread
 import typer
 
 from sbrpc.cli.export import Processes, system_named
-from sbrpc.cli.options import Connection, Namespace, Timeout, connecting
+from sbrpc.cli.needs import connections_of, needs_of
+from sbrpc.cli.options import AsJson, Connection, Namespace, Timeout, connecting
 from sbrpc.cli.outcome import redacted
 
 if TYPE_CHECKING:
@@ -27,14 +30,13 @@ if TYPE_CHECKING:
 
     from sbrpc.diagnosis import Facts, Finding, Wanted
     from sbrpc.errors import BusError
-    from sbrpc.export import Process, System
+    from sbrpc.export import System
 
 __all__ = ["doctor"]
 
 # Opening costs a connection each; an emulator of Microsoft's takes ten.
 _AT_ONCE = 6
 _HTTP_TIMEOUT = 5.0
-_DEFAULT_DEADLINE = 30.0  # of a client that says nothing
 _FOREVER = timedelta(days=365 * 100)
 
 
@@ -52,23 +54,34 @@ def doctor(
             help="Reads settings, for which Manage is needed; the connection itself is tried unless given.",
         ),
     ] = None,
+    websockets: Annotated[
+        bool,
+        typer.Option(
+            "--websockets",
+            help="The programs go over WebSockets, and so does this; implied by a connection string with "
+            "TransportType=AmqpWebSockets.",
+        ),
+    ] = False,
     timeout: Timeout = 60.0,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find what is wrong with a namespace for these processes, what it means, and how to mend it.
 
     Opens what they open and closes it at once; no message is sent or taken. With the rights of one process,
     name that one. Exit code 0: nothing found. 1: there are findings.
     """
-    from sbrpc.diagnosis import budget, diagnose
+    from sbrpc._sdk import CONNECTION_STRING, over_websockets
+    from sbrpc.diagnosis import budget, diagnose, transport
 
     system = system_named(processes)
-    wanted = _wanted(system)
-    client = connecting(connection_string, namespace)
+    wanted = needs_of(system)
+    client = connecting(connection_string, namespace, websockets=websockets)
     facts, unread = anyio.run(_examine, client, system, wanted, admin, connection_string, namespace, timeout)
     findings = diagnose((each, facts[each.name]) for each in wanted)
-    budgets = (budget(process.name, _connections(system, process)) for process in system.processes)
-    findings += [each for each in budgets if each is not None]
+    more = [budget(process.name, connections_of(system, process)) for process in system.processes]
+    if websockets or over_websockets(os.environ.get(CONNECTION_STRING)):
+        more.append(transport(version("aiohttp")))
+    findings += [each for each in more if each is not None]
     if as_json:
         document = {
             "checked": [each.name for each in wanted],
@@ -104,95 +117,6 @@ def _show(findings: list[Finding], wanted: list[Wanted]) -> None:
         )
         table.add_row(f"[{colour}]{each.severity.value}[/{colour}]", escape(each.entity), text)
     console.print(table)
-
-
-# -- what is wanted ------------------------------------------------------------------------------------
-
-
-def _wanted(system: System) -> list[Wanted]:
-    from sbrpc.diagnosis import Role, Wanted
-    from sbrpc.export import Right
-    from sbrpc.topology import Queue
-
-    servers = {server.queue.lower(): server for process in system.processes for server in process.servers}
-    controls = {s.control_queue.lower() for s in servers.values() if s.control_queue is not None}
-    replies = {client.reply_queue.lower() for process in system.processes for client in process.clients}
-    replies |= {each.entity.lower() for each in system.grants() if each.reason == "replies"}
-    declared = {
-        each.name.lower(): each.lock_duration
-        for process in system.processes
-        for each in process.entities
-        if isinstance(each, Queue)
-    }
-
-    def users(entity: str, subscription: str | None, right: Right) -> tuple[str, ...]:
-        return tuple(
-            grant.process
-            for grant in system.grants()
-            if (grant.entity.lower(), grant.subscription) == (entity.lower(), subscription)
-            and grant.right is right
-        )
-
-    def queue(name: str, sessions: bool | None) -> Wanted:
-        key = name.lower()
-        server = servers.get(key)
-        role = (
-            Role.REQUESTS
-            if server is not None
-            else Role.CONTROL
-            if key in controls
-            else Role.REPLIES
-            if key in replies
-            else Role.OTHER
-        )
-        return Wanted(
-            name,
-            role,
-            sends=users(name, None, Right.SEND),
-            listens=users(name, None, Right.LISTEN),
-            requires_session=True if role in (Role.REPLIES, Role.CONTROL) else sessions,
-            # One more than the server waits for, so that it gets to answer.
-            deliveries=server.max_deliveries + 1 if server is not None else None,
-            deadline=_longest(system) if role in (Role.REQUESTS, Role.REPLIES) else None,
-            lock_duration=declared.get(key),
-        )
-
-    found: list[Wanted] = []
-    for entity in system.entities():
-        if isinstance(entity, Queue):
-            found.append(queue(entity.name, entity.requires_session))
-            continue
-        found.append(Wanted(entity.name, Role.TOPIC, sends=users(entity.name, None, Right.SEND)))
-        found += [
-            Wanted(
-                entity.name,
-                Role.SUBSCRIPTION,
-                each.name,
-                listens=users(entity.name, each.name, Right.LISTEN),
-                requires_session=each.requires_session,
-                rules=each.rules or None,
-            )
-            for each in entity.subscriptions
-        ]
-    return found + [queue(name, None) for name in system.foreign()]
-
-
-def _longest(system: System) -> float:
-    contracts = {
-        contract
-        for process in system.processes
-        for contract in (*process.calls, *(c for server in process.servers for c in server.contracts))
-    }
-    specs = [spec for contract in contracts for spec in contract.contract_methods.values()]
-    return max((spec.timeout or _DEFAULT_DEADLINE for spec in specs), default=_DEFAULT_DEADLINE)
-
-
-def _connections(system: System, process: Process) -> int:
-    from sbrpc.export import Right
-
-    sends = sum(each.process == process.name and each.right is Right.SEND for each in system.grants())
-    work = (each for each in system.workloads() if each.process == process.name)
-    return sends + len(process.clients) + sum(each.at_once if each.sessions else 1 for each in work)
 
 
 # -- what is found by opening --------------------------------------------------------------------------
@@ -318,8 +242,6 @@ def _read(
 
 
 def _administration(admin: str | None, connection_string: str | None, namespace: str | None) -> Any:
-    import os
-
     from azure.servicebus.management import ServiceBusAdministrationClient
 
     from sbrpc._sdk import CONNECTION_STRING, NAMESPACE

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from azure.servicebus.aio import ServiceBusClient
 
 __all__ = [
+    "AsJson",
     "Connection",
     "Metadata",
     "Namespace",
@@ -46,6 +47,7 @@ Namespace = Annotated[
         help="Sign in with your Azure identity; SERVICEBUS_FULLY_QUALIFIED_NAMESPACE unless given.",
     ),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 Timeout = Annotated[float, typer.Option("--timeout", "-t", min=0.001, help="Seconds to wait at most.")]
 Metadata = Annotated[
     list[str] | None,
@@ -77,13 +79,15 @@ def put_in_environment(connection_string: str | None, namespace: str | None) -> 
         os.environ["SERVICEBUS_FULLY_QUALIFIED_NAMESPACE"] = namespace
 
 
-def connecting(connection_string: str | None = None, namespace: str | None = None) -> ServiceBusClient:
+def connecting(
+    connection_string: str | None = None, namespace: str | None = None, *, websockets: bool = False
+) -> ServiceBusClient:
     """The client of what was given, or of what the environment says."""
     from sbrpc._sdk import connect
 
     put_in_environment(connection_string, namespace)
     with understood():
-        return connect()
+        return connect(websockets=websockets)
 
 
 def json_of(given: str | None, what: str = "the request") -> Any:
