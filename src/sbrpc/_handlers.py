@@ -29,8 +29,10 @@ class Handler:
     takes_info: bool
     in_thread: bool
 
-    async def call(self, request: Any, info: CallInfo, limiter: anyio.CapacityLimiter) -> Any:
+    async def call(self, request: Any, info: CallInfo | None, limiter: anyio.CapacityLimiter) -> Any:
         """Run the handler; a synchronous one in a thread, so that it does not hold up everything else.
+
+        `info` is needed if it `takes_info`.
 
         A thread cannot be interrupted: on cancellation it is left to finish, and may look at
         `info.cancelled`.

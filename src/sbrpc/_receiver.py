@@ -106,6 +106,11 @@ class Receiver:
         """Why the link ended, if it did."""
         return self._broken
 
+    @property
+    def receiving(self) -> bool:
+        """Whether a message may come at any moment; after `pause()` soon no longer."""
+        return self._waiting is not None
+
     def complete(self, message: ServiceBusReceivedMessage) -> asyncio.Future[None]:
         """Settle: done."""
         return self._settle(lambda: self._sdk.complete_message(message), "complete")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from ._age import BrokerAge
 from ._bundles import ReplyPart
 from ._decide import Decision, Outcome, Settlement, What, decide, decide_unsent
 from ._handlers import Handler, Registry
+from ._job import Job, keep_deadlines
 from ._replies import ReplyChannel
 from ._sdk import bounded
 from ._sender import Outgoing, Sender
@@ -32,8 +34,8 @@ from ._wire import (
     Request,
     error_body,
 )
-from .context import CallInfo, Cancellation, Deadline, deadline, fencing_token, log_fields
-from .contract import MethodKind
+from .context import CallInfo, Deadline, deadline, fencing_token
+from .contract import MethodKind, MethodSpec
 from .errors import (
     BusError,
     DecodeError,
@@ -72,51 +74,6 @@ _REMIND = 15.0
 
 Settle = Callable[[Decision], None]
 """Carries out what was decided about the message of a request. Called once, as soon as the reply is sent."""
-
-
-class Job:
-    """A request that is being served."""
-
-    __slots__ = (
-        "cancellation",
-        "control",
-        "deadline",
-        "ended",
-        "key",
-        "outflow",
-        "request",
-        "scope",
-        "stale",
-        "stopped",
-    )
-
-    def __init__(self, request: Request, deadline: Deadline, *, stale: bool = False) -> None:
-        self.request = request
-        self.deadline = deadline
-        self.stale = stale
-        """Its lock ran out while it waited here, so it is delivered again, here or elsewhere."""
-        self.key = f"{request.reply_to or ''}|{request.reply_to_session_id or ''}|{request.call_id}"
-        """What identifies the call among all callers."""
-        self.cancellation = Cancellation()
-        self.scope: anyio.CancelScope | None = None
-        self.stopped: What | None = None
-        self.outflow: Outflow | None = None
-        self.control: Address | None = None
-        self.ended: asyncio.Event | None = None
-        """Set when it has been settled, if anybody waits for that."""
-
-    @property
-    def log_fields(self) -> dict[str, str | None]:
-        """For every log record about this call."""
-        return log_fields(self.request.call_id, self.request.metadata)
-
-    def stop(self, what: What, why: str) -> None:
-        """End the handler early; the first reason counts."""
-        if self.stopped is None:
-            self.stopped = what
-            self.cancellation.cancel(why)
-            if self.scope is not None:
-                self.scope.cancel()
 
 
 class Worker:
@@ -182,12 +139,16 @@ class Worker:
         try:
             outcome = await self._outcome(job, scattered)
             decision = decide(outcome, can_reply=job.request.reply_to is not None)
-            if outcome.what in (What.RETURNED, What.FAILED):
-                await self._keep(job, decision)
+            if self._store is not None and outcome.what in (What.RETURNED, What.FAILED):
+                await self._keep(job, decision, self._store)
         except BaseException:
             self._over(job)
             raise
         self._conclude(job, decision, settle)
+
+    async def keep_deadlines(self) -> None:
+        """Interrupt handlers at their deadlines, until cancelled; runs as long as anything is served."""
+        await keep_deadlines(self.running)
 
     def _over(self, job: Job) -> None:
         self.running.discard(job)
@@ -209,7 +170,7 @@ class Worker:
             return Outcome(job.stopped, note=job.cancellation.reason or "")
         if job.key in self._calls and request.call_id:
             await self._settle_twins(job)
-        kept = await self._kept(job)
+        kept = await self._kept(job) if self._store is not None else None
         if kept is not None:
             return Outcome(What.CACHED, body=kept.body, status=kept.status)
         if scattered:
@@ -232,15 +193,15 @@ class Worker:
 
     async def _kept(self, job: Job) -> CachedReply | None:
         """The reply of an earlier delivery, if there was one and the store can say so."""
-        request = job.request
-        if self._store is None or request.reply_to is None or not request.call_id:
+        store, request = self._store, job.request
+        if store is None or request.reply_to is None or not request.call_id:
             return None
-        return await self._ask_store(job, "look up", self._store.get(job.key))
+        if isinstance(store, MemoryReplyStore):
+            return store.kept(job.key)
+        return await self._ask_store(job, "look up", store.get(job.key))
 
     async def _ask_store(self, job: Job, what: str, asked: Awaitable[T]) -> T | None:
         """What the store says. One that fails or hangs must not keep the caller from an answer."""
-        if isinstance(self._store, MemoryReplyStore):
-            return await asked  # it does neither, and a bound for each call would cost something
         call_id = job.request.call_id
         try:
             with bounded(_STORE_PATIENCE):
@@ -278,8 +239,22 @@ class Worker:
         return allowed
 
     async def _run(self, job: Job, handler: Handler, value: Any) -> Outcome:
+        if job.stopped is not None:
+            return Outcome(job.stopped, note=job.cancellation.reason or "")
+        outcome: Outcome | None = None
+        with deadline(job.deadline), job.began():
+            outcome = await self._call(job, handler, value)
+        job.done()
+        if job.stopped is What.LOCK_GONE or (outcome is None and job.stopped is not None):
+            return Outcome(job.stopped, note=job.cancellation.reason or "")
+        if outcome is None:
+            job.cancellation.cancel("the deadline passed")
+            return Outcome(What.EXPIRED, note="the deadline passed while the request was being served")
+        return outcome
+
+    def _info(self, job: Job, handler: Handler) -> CallInfo:
         request = job.request
-        info = CallInfo(
+        return CallInfo(
             method=request.subject,
             call_id=request.call_id,
             deadline=job.deadline,
@@ -293,37 +268,41 @@ class Worker:
             fencing_token=fencing_token(request.sequence_number, request.delivery_count),
             cancellation=job.cancellation,
         )
-        outcome: Outcome | None = None
-        with deadline(job.deadline), bounded(job.deadline.remaining()) as scope:
-            job.scope = scope
-            if job.stopped is not None:
-                scope.cancel()
-            outcome = await self._call(job, handler, value, info)
-        job.scope = None
-        if job.stopped is What.LOCK_GONE or (outcome is None and job.stopped is not None):
-            return Outcome(job.stopped, note=job.cancellation.reason or "")
-        if outcome is None:
-            job.cancellation.cancel("the deadline passed")
-            return Outcome(What.EXPIRED, note="the deadline passed while the request was being served")
-        return outcome
 
-    async def _call(self, job: Job, handler: Handler, value: Any, info: CallInfo) -> Outcome:
+    async def _call(self, job: Job, handler: Handler, value: Any) -> Outcome:
         spec = handler.spec
         try:
-            with self._controlled(job, handler):
-                result = await self._chain(handler)(value, info)
-                if spec.kind is MethodKind.STREAM:
-                    return await self._stream(job, handler, result)
+            if spec.kind is MethodKind.STREAM or job.request.cancellable:
+                with self._controlled(job, handler):
+                    result = await self._result(job, handler, value)
+                    if spec.kind is MethodKind.STREAM:
+                        return await self._stream(job, handler, result)
+            else:
+                result = await self._result(job, handler, value)
             if spec.kind is MethodKind.ONE_WAY:
                 return Outcome(What.RETURNED, body=b"null")
             return Outcome(What.RETURNED, body=spec.response.encode(result))
         except RpcError as error:
             return Outcome(What.FAILED, error=error)
-        except (
-            Exception
-        ):  # the handler's own, or the middleware's: the caller gets INTERNAL, the log the rest
-            _log.exception("%s failed for call %s", spec, info.call_id, extra=job.log_fields)
-            return Outcome(What.CRASHED)
+        except asyncio.CancelledError:
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            # Nobody cancelled the handler. It waited for something that was.
+            return self._crashed(job, spec)
+        except Exception:  # the handler's own, or the middleware's
+            return self._crashed(job, spec)
+
+    def _crashed(self, job: Job, spec: MethodSpec) -> Outcome:
+        """The caller gets INTERNAL, the log the rest."""
+        _log.exception("%s failed for call %s", spec, job.request.call_id, extra=job.log_fields)
+        return Outcome(What.CRASHED)
+
+    def _result(self, job: Job, handler: Handler, value: Any) -> Awaitable[Any]:
+        if self._middleware or handler.spec.kind is MethodKind.STREAM:
+            return self._chain(handler)(value, self._info(job, handler))
+        # What nobody looks at is not made: that takes longer than to decode most requests.
+        info = self._info(job, handler) if handler.takes_info else None
+        return handler.call(value, info, self._threads)
 
     def _chain(self, handler: Handler) -> Next:
         call = self._chains.get(handler.spec.subject)
@@ -436,19 +415,18 @@ class Worker:
         except SbrpcError as error:
             sent(error)
 
-    async def _keep(self, job: Job, decision: Decision) -> None:
+    async def _keep(self, job: Job, decision: Decision, store: ReplyStore) -> None:
         """Remember the reply before it is sent: a redelivery may come from the moment it is."""
-        if (
-            self._store is None
-            or decision.reply is None
-            or not job.request.call_id
-            or job.outflow is not None
-        ):
+        if decision.reply is None or not job.request.call_id or job.outflow is not None:
             return
         status, body = self._encoded(job, decision.reply)
         remaining = job.deadline.remaining()
         ttl = _KEEP_WITHOUT_DEADLINE if job.deadline.is_never else max(0.0, remaining) + _KEEP_AFTER_DEADLINE
-        await self._ask_store(job, "keep", self._store.put(job.key, CachedReply(status, body), ttl))
+        reply = CachedReply(status, body)
+        if isinstance(store, MemoryReplyStore):
+            store.keep(job.key, reply, ttl)
+        else:
+            await self._ask_store(job, "keep", store.put(job.key, reply, ttl))
 
     def _encoded(self, job: Job, reply: RpcError | Outcome) -> tuple[str, bytes]:
         if isinstance(reply, Outcome):
@@ -471,8 +449,9 @@ class Worker:
         if request.bundles:
             reply.bundle = self._advice()
         part = ReplyPart(reply, job.deadline, alone=not request.bundles)
-        least = Deadline.after(_REPLY_PATIENCE)
-        until = job.deadline if job.deadline.at > least.at else least
+        until, least = job.deadline, monotonic() + _REPLY_PATIENCE
+        if until.at < least:
+            until = Deadline(least)
         item = Outgoing((), part.size, until, done, reply.session_id, part=part)
         self._sender_to(request.reply_to).post(item)
 

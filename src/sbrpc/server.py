@@ -240,6 +240,7 @@ class RpcServer:
             self._bus = await stack.enter_async_context(_sdk.client_for(self._connection))
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             self._draining = False
+            self._tasks.start_soon(self._worker.keep_deadlines, name=f"deadlines of {self.queue}")
             for queue in self._reply_queues:
                 if not set(queue) & set("*?["):
                     self._sender_to(queue)
@@ -380,7 +381,9 @@ class RpcServer:
             await self._until(lambda: not self._receivers and (self._pump is None or not self._pump.active))
 
     def _is_idle(self) -> bool:
-        return not self._worker.running and not self._intake.held
+        # What comes while a receiver is called out of its wait is served still.
+        waiting = any(receiver.receiving for receiver in self._receivers)
+        return not (waiting or self._worker.running or self._intake.held)
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():

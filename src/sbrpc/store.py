@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 __all__ = ["CachedReply", "MemoryReplyStore", "ReplyStore"]
 
 
-@dataclass(frozen=True)
-class CachedReply:
+class CachedReply(NamedTuple):
     """A reply as it was sent: status and body."""
 
     status: str
@@ -61,6 +59,14 @@ class MemoryReplyStore:
 
     async def get(self, key: str) -> CachedReply | None:
         """The reply to a call, if it was answered and is still kept."""
+        return self.kept(key)
+
+    async def put(self, key: str, reply: CachedReply, ttl: float) -> None:
+        """Keep a reply for up to `ttl` seconds, less if newer ones need the room."""
+        self.keep(key, reply, ttl)
+
+    def kept(self, key: str) -> CachedReply | None:
+        """What `get` says, without being awaited."""
         kept = self._replies.get(key)
         if kept is None:
             return None
@@ -70,14 +76,15 @@ class MemoryReplyStore:
             return None
         return reply
 
-    async def put(self, key: str, reply: CachedReply, ttl: float) -> None:
-        """Keep a reply for up to `ttl` seconds, less if newer ones need the room."""
-        self._forget(key)
+    def keep(self, key: str, reply: CachedReply, ttl: float) -> None:
+        """What `put` does, without being awaited."""
+        if key in self._replies:
+            self._forget(key)
         if len(reply.body) > self._most_bytes // 4:
             return
-        self._replies[key] = (self._clock() + ttl, reply)
-        self._bytes += len(reply.body)
         now = self._clock()
+        self._replies[key] = (now + ttl, reply)
+        self._bytes += len(reply.body)
         while self._replies:
             oldest, (until, _) = next(iter(self._replies.items()))
             if len(self._replies) <= self._most and self._bytes <= self._most_bytes and until > now:

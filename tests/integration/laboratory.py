@@ -154,6 +154,10 @@ def make_server(connection: str | ServiceBusClient, bench: Bench, **options: Any
     async def fail(request: str) -> None:
         if request == "crash":
             raise KeyError("the password is 12345")
+        if request == "wait for what is cancelled":
+            task = asyncio.create_task(asyncio.sleep(60))
+            asyncio.get_running_loop().call_soon(task.cancel)
+            await task
         raise error_for(request, "as told", [{"field": "x", "problem": "y"}])
 
     @server.method(Lab.conflict)

@@ -205,6 +205,14 @@ async def test_an_unexpected_exception_leaks_nothing(world: World, caplog: pytes
     assert "lab.fail failed for call" in caplog.text
 
 
+async def test_a_handler_that_waits_for_what_is_cancelled_has_failed(world: World) -> None:
+    """Nobody cancelled the call: it is answered like any other that failed, and holds nothing up."""
+    with pytest.raises(Internal):
+        await world.lab.fail("wait for what is cancelled")
+    assert await world.lab.echo(Item(id=1)) == Item(id=1)
+    await world.bench.until(lambda: world.server.running == 0)
+
+
 async def test_a_handler_that_returns_nonsense_is_internal(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -27,6 +27,7 @@ LAYERS = [
     {"_link", "_receiving", "_receiver"},
     {"_sender", "_sessions", "_competing", "_consumer", "_handling", "_settling"},
     {"_replies", "_calls"},
+    {"_job"},
     {"_serving"},
     {"_intake"},
     {"client", "server", "events", "deadletters", "provisioning"},

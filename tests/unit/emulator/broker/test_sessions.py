@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import pytest
@@ -450,11 +451,14 @@ def test_accepting_does_not_look_at_all_sessions() -> None:
             return count
 
         before = sys.gettrace()
+        gc.collect()
+        gc.disable()  # what other tests have left behind is not to be counted
         sys.settrace(count)
         try:
             consumer = bench.open("q", NEXT_AVAILABLE)
         finally:
             sys.settrace(before)
+            gc.enable()
         assert consumer.session_id == "0"
         return steps
 
