@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sbrpc import Contract, RpcServer
+import anyio
+
+from sbrpc import Contract, RpcClient, RpcServer
 from sbrpc.contract import method
 from sbrpc.topology import Queue
 
@@ -41,3 +43,15 @@ def missing(connection: str) -> list[object]:
 
 
 nothing = [Queue("shop")]
+
+
+@asynccontextmanager
+async def caller(connection: str) -> AsyncIterator[list[object]]:
+    """A client of the shop, which calls it once."""
+    client = RpcClient(connection, reply_queue="shop.replies")
+
+    async def ask() -> None:
+        print("doubled:", await client.of(Shop, timeout=60).double(21), flush=True)
+        await anyio.sleep_forever()
+
+    yield [client, Shop, ask]

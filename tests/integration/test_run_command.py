@@ -140,11 +140,36 @@ async def test_a_worker_that_dies_is_replaced(emulator: Emulator) -> None:
             os.kill(each, 0)
 
 
+async def test_programs_run_apart_on_an_emulator_of_their_own(emulator: Emulator) -> None:
+    """Each app has its processes, the emulator has what they need, and the connection string comes last;
+    another emulator that the environment names is left alone."""
+    port = free_port()
+    programs = (f"{APPS}:app", f"{APPS}:app", f"{APPS}:caller")
+    async with running(
+        emulator, "--apart", "--emulator", "--health", f"127.0.0.1:{port}", *programs
+    ) as process:
+        assert process.stdout is not None
+        output = b""
+        while b"\nEndpoint=sb://" not in output or b"doubled: 42" not in output:
+            output += await process.stdout.receive()
+        workers = (await until_ready(port))["workers"]
+        assert [each["apps"] for each in workers] == [[each] for each in programs]
+        assert len({each["process"] for each in workers}) == 3
+        process.send_signal(signal.SIGTERM)
+        rest = await rest_of(process)
+    assert process.returncode == 0, rest
+    for each in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(each["process"], 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
         ((f"{APPS}:missing",), 6, "'nowhere'"),
         ((f"{APPS}:missing", "--workers", "2"), 6, "'nowhere'"),
+        ((f"{APPS}:app", f"{APPS}:missing", "--apart"), 6, "'nowhere'"),
+        ((f"{APPS}:app", "--emulator", "--namespace", "x"), 2, "it is where Service Bus is"),
         ((f"{APPS}:nothing",), 2, "has nothing to run"),
         ((f"{APPS}:ap",), 2, "has no 'ap'; did you mean 'app'?"),
         (("tests.integration.no_such:app",), 2, "there is no module"),

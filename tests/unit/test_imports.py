@@ -31,7 +31,7 @@ LAYERS = [
     {"_serving"},
     {"_intake"},
     {"client", "server", "events", "deadletters", "provisioning"},
-    {"running", "otel"},
+    {"running", "otel", "web"},
 ]
 
 

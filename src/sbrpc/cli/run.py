@@ -1,4 +1,4 @@
-"""`sbrpc run`: servers, event buses and relays of a program, until a signal; one process, or workers."""
+"""`sbrpc run`: servers, event buses and relays of programs, until a signal; one process, or workers."""
 
 from __future__ import annotations
 
@@ -46,6 +46,16 @@ def run(
         ),
     ],
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes; one that ends is replaced.")] = 1,
+    apart: Annotated[
+        bool, typer.Option("--apart", help="Each app in processes of its own; name it twice for two.")
+    ] = False,
+    emulator: Annotated[
+        bool,
+        typer.Option(
+            "--emulator",
+            help="On an emulator with what the apps need; prints its connection string once all are ready.",
+        ),
+    ] = False,
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when a source file changes.")] = False,
     reload_dir: Annotated[
         list[str] | None, typer.Option(help="Where files are watched; the current directory by default.")
@@ -68,16 +78,20 @@ def run(
     Ctrl-C ends the process without waiting.
     """
     _set_up_logging(log_level)
+    if emulator and (connection_string or namespace):
+        raise typer.BadParameter("it is where Service Bus is; name no other", param_hint="--emulator")
     put_in_environment(connection_string, namespace)
     address = health.address_of(health_at) if health_at is not None else None
     try:
-        if workers > 1 or reload:
+        if workers > 1 or reload or apart or emulator:
+            from sbrpc.cli.export import system_named
             from sbrpc.cli.supervisor import supervise
 
-            arguments = [*apps, "--log-level", log_level]
-            arguments += ["--grace", str(grace)] if grace is not None else []
+            programs = [[app] for app in apps] if apart else [apps]
+            options = ["--log-level", log_level, *(["--grace", str(grace)] if grace is not None else [])]
             dirs = (reload_dir or ["."]) if reload else None
-            code = anyio.run(supervise, arguments, workers, dirs, address, grace)
+            system = system_named([*dict.fromkeys(apps)]) if emulator else None
+            code = anyio.run(supervise, programs * workers, options, dirs, address, grace, system)
             raise typer.Exit(code)
         anyio.run(_serve, apps, address, grace)
     except OSError as error:

@@ -1,7 +1,7 @@
 """The parent of workers: starts them, starts them again, tells them to stop, ends what does not.
 
-Owns processes. A worker is `sbrpc run` itself, with its standard input open for as long as the supervisor
-lives, and a pipe on which it says whether it is ready.
+Owns processes, and the emulator they may work on. A worker is `sbrpc run` itself, with its standard input
+open for as long as the supervisor lives, and a pipe on which it says whether it is ready.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from random import uniform
-from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
@@ -26,12 +25,13 @@ from sbrpc.cli import health
 from sbrpc.cli.outcome import Exit
 from sbrpc.cli.run import STATUS
 
+if TYPE_CHECKING:
+    from sbrpc.export import System
+
 __all__ = ["supervise"]
 
 _log = logging.getLogger("sbrpc.run")
 
-# A worker that lived so long is none that cannot start.
-_LIVED = 60.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 
@@ -44,22 +44,51 @@ _HOPELESS = frozenset({Exit.USAGE, Exit.NOT_FOUND, Exit.DENIED})
 
 
 async def supervise(
-    arguments: Sequence[str],
-    workers: int,
+    programs: Sequence[Sequence[str]],
+    options: Sequence[str],
     reload_dirs: Sequence[str] | None,
     address: tuple[str, int] | None,
     grace: float | None,
+    emulated: System | None,
 ) -> int:
-    """Run workers until a signal; gives the exit code. A second signal kills them."""
-    supervisor = _Supervisor(arguments, workers, reload=reload_dirs is not None)
-    async with health.answering(address, supervisor.report), anyio.create_task_group() as beside:
+    """Run a worker for each of the programs until a signal; gives the exit code. A second signal kills them.
+
+    With a system to emulate, they work on an emulator that has what it needs, and its connection string is
+    printed once all are ready.
+    """
+    supervisor = _Supervisor(programs, options, reload=reload_dirs is not None)
+    async with (
+        _emulator(emulated) as connection_string,
+        health.answering(address, supervisor.report),
+        anyio.create_task_group() as beside,
+    ):
         if reload_dirs is not None:
             _check_watchfiles()
             beside.start_soon(supervisor.watch, reload_dirs)
+        if connection_string is not None:
+            beside.start_soon(supervisor.announce, connection_string)
         beside.start_soon(supervisor.listen, _GRACE if grace is None else grace)
         await supervisor.run()
         beside.cancel_scope.cancel()
     return supervisor.code
+
+
+@asynccontextmanager
+async def _emulator(system: System | None) -> AsyncIterator[str | None]:
+    """An emulator with what a system needs, which workers find in their environment; or nothing."""
+    if system is None:
+        yield None
+        return
+    from sbrpc.emulator import Emulator
+    from sbrpc.topology import Queue
+
+    entities = system.entities()
+    queues = [entity for entity in entities if isinstance(entity, Queue)]
+    topics = [entity for entity in entities if not isinstance(entity, Queue)]
+    async with Emulator(queues=queues, topics=topics, http_port=0) as emulator:
+        _log.info("look into the emulator at %s/", emulator.http_url)
+        os.environ["SERVICEBUS_CONNECTION_STRING"] = emulator.connection_string
+        yield emulator.connection_string
 
 
 def _check_watchfiles() -> None:
@@ -75,33 +104,39 @@ def _check_watchfiles() -> None:
 class _Worker:
     """One process, or the place of one."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, program: Sequence[str]) -> None:
         self.number = number
+        self.program = program
         self.process: anyio.abc.Process | None = None
         self.ready = False
         self.was_ready = False
+        self.lived = False
+        """Whether the present process, or else the last one, was ever ready."""
 
 
 class _Supervisor:
-    def __init__(self, arguments: Sequence[str], workers: int, *, reload: bool) -> None:
+    def __init__(self, programs: Sequence[Sequence[str]], options: Sequence[str], *, reload: bool) -> None:
         self.code = int(Exit.DONE)
-        self._arguments = arguments
-        self._workers = [_Worker(number + 1) for number in range(workers)]
+        self._options = options
+        self._workers = [_Worker(number, program) for number, program in enumerate(programs, 1)]
         self._reload = reload
         self._stopping = anyio.Event()
         self._changed = anyio.Event()
+        self._complete = anyio.Event()
 
     def report(self) -> tuple[bool, bool, Mapping[str, Any]]:
-        """Live while it supervises, ready while any worker is."""
+        """Live while it supervises, ready while a worker of each program is."""
         states = [
             {
                 "worker": each.number,
+                "apps": list(each.program),
                 "process": each.process.pid if each.process else None,
                 "ready": each.ready,
             }
             for each in self._workers
         ]
-        return True, any(each.ready for each in self._workers), {"workers": states}
+        ready = {tuple(each.program) for each in self._workers if each.ready}
+        return True, ready == {tuple(each.program) for each in self._workers}, {"workers": states}
 
     async def run(self) -> None:
         """Keep all workers until it is told to stop, or none can be kept."""
@@ -118,6 +153,11 @@ class _Supervisor:
             await asked_to_stop()
         for worker in self._workers:
             self._end(worker, kill=True)
+
+    async def announce(self, line: str) -> None:
+        """Print the line once every worker has been ready."""
+        await self._complete.wait()
+        print(line, flush=True)
 
     async def watch(self, dirs: Sequence[str]) -> None:
         """Start the workers anew whenever Python files change."""
@@ -145,7 +185,7 @@ class _Supervisor:
         """One process after the other, with longer pauses between those that do not live."""
         failures = 0
         while not self._stopping.is_set():
-            changed, started = self._changed, monotonic()
+            changed = self._changed
             code = await self._live(worker)
             if self._stopping.is_set():
                 return
@@ -156,15 +196,25 @@ class _Supervisor:
                 _log.warning("ended with %s; waiting for a change", code)
                 await self._until_stopping_or(changed)
                 continue
-            if code in _HOPELESS and not any(each.was_ready for each in self._workers):
+            if code in _HOPELESS and not self._was_ready(worker.program):
                 self.code = code
                 self.stop()
                 return
-            failures = 1 if monotonic() - started > _LIVED else failures + 1
+            # One that was ready has shown that it can start.
+            failures = 1 if worker.lived else failures + 1
             pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE) * uniform(0.8, 1.2)
-            _log.warning("worker %d ended with %s; starting another in %.1f s", worker.number, code, pause)
+            _log.warning(
+                "worker %d ended with %s; starting another %s in %.1f s",
+                worker.number,
+                code,
+                " ".join(worker.program),
+                pause,
+            )
             with anyio.move_on_after(pause):
                 await self._stopping.wait()
+
+    def _was_ready(self, program: Sequence[str]) -> bool:
+        return any(each.was_ready for each in self._workers if each.program == program)
 
     async def _until_stopping_or(self, other: anyio.Event) -> None:
         async with anyio.create_task_group() as either:
@@ -182,7 +232,7 @@ class _Supervisor:
         os.set_inheritable(writing, True)
         try:
             process = await anyio.open_process(
-                [sys.executable, "-m", "sbrpc", "run", *self._arguments],
+                [sys.executable, "-m", "sbrpc", "run", *worker.program, *self._options],
                 env={**os.environ, STATUS: str(writing)},
                 stdin=subprocess.PIPE,
                 stdout=None,
@@ -193,10 +243,10 @@ class _Supervisor:
             )
         finally:
             os.close(writing)
-        worker.process = process
+        worker.process, worker.lived = process, False
         if self._stopping.is_set():
             self._end(worker)
-        _log.info("worker %d is process %d", worker.number, process.pid)
+        _log.info("worker %d is process %d: %s", worker.number, process.pid, " ".join(worker.program))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._hear, worker, reading)
             try:
@@ -220,6 +270,9 @@ class _Supervisor:
                 *lines, rest = (rest + (data or b"")).split(b"\n")
                 for line in lines:
                     worker.ready = json.loads(line)["ready"]
-                    worker.was_ready |= worker.ready
+                    if worker.ready:
+                        worker.lived = worker.was_ready = True
+                if all(each.was_ready for each in self._workers):
+                    self._complete.set()
         finally:
             stream.close()

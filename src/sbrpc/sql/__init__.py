@@ -10,5 +10,6 @@ from .inbox import Inbox
 from .outbox import Outbox, OutboxRelay
 from .projection import Positions, Projection
 from .replies import ReplyStore
+from .watch import Watch
 
-__all__ = ["Inbox", "Outbox", "OutboxRelay", "Positions", "Projection", "ReplyStore"]
+__all__ = ["Inbox", "Outbox", "OutboxRelay", "Positions", "Projection", "ReplyStore", "Watch"]

@@ -1,0 +1,205 @@
+"""HTTP in front of calls: a web application beside clients and servers, and errors as problem details.
+
+    app = FastAPI()
+    describe_problems(app)
+    await serve(client, Web(app, port=8000))
+
+Owns how uvicorn starts and ends beside others, and which HTTP status stands for which error code. Knows no
+contract.
+
+Needs `pip install "sbrpc[web]"`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any
+
+import anyio
+import anyio.abc
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from .errors import BusError, ErrorCode, NotRunning, RpcError, SbrpcError
+
+__all__ = ["STATUS", "Problem", "Web", "describe_problems"]
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: Mapping[ErrorCode, int] = {
+    ErrorCode.INVALID_ARGUMENT: 400,
+    ErrorCode.OUT_OF_RANGE: 400,
+    ErrorCode.UNAUTHENTICATED: 401,
+    ErrorCode.PERMISSION_DENIED: 403,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.ABORTED: 409,
+    ErrorCode.ALREADY_EXISTS: 409,
+    ErrorCode.FAILED_PRECONDITION: 409,
+    ErrorCode.RESOURCE_EXHAUSTED: 429,
+    ErrorCode.UNIMPLEMENTED: 501,
+    ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.DEADLINE_EXCEEDED: 504,
+}
+"""The HTTP status of each code, as `google/rpc/code.proto` has it, but for FAILED_PRECONDITION: nothing is
+wrong with such a request. Codes without a row are 500, since the caller can do nothing about them."""
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn that says when it answers, and leaves signals to whoever runs it together with others."""
+
+    def __init__(self, config: uvicorn.Config, answering: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._answering = answering
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._answering()
+
+
+class Web:
+    """An ASGI application, served by uvicorn beside clients, servers and event buses.
+
+    As a thing of `serve` or `sbrpc run` it is entered after what stands before it, so that what the
+    application needs is there with the first request. On `drain` it takes no more connections and lets
+    requests end, for `grace` seconds at most; then they are cut off, as are streams that have no end.
+    `options` are those of `uvicorn.Config`. Port 0 picks a free one, which `port` says inside the block.
+    """
+
+    def __init__(
+        self, app: Any, *, host: str = "127.0.0.1", port: int = 8000, grace: float = 20, **options: Any
+    ) -> None:
+        self.app, self.host, self.port = app, host, port
+        self._grace = grace
+        self._options = {"log_level": "warning", **options}
+        self._server: _Uvicorn | None = None
+        self._stack: AsyncExitStack | None = None
+        self._ended = anyio.Event()
+
+    async def __aenter__(self) -> Web:
+        """Listen, and start the application.
+
+        Raises:
+            SbrpcError: nobody can listen there, or the application's lifespan has failed.
+        """
+        if self._server is not None:
+            raise NotRunning("this web application is already running")
+        try:
+            listener = socket.create_server((self.host, self.port))
+        except OSError as error:
+            raise SbrpcError(
+                f"cannot listen on {self.host}, port {self.port}: {error.strerror or error}; choose another"
+            ) from error
+        self.port = int(listener.getsockname()[1])
+        self._ended = anyio.Event()
+        async with AsyncExitStack() as stack:
+            stack.callback(listener.close)
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            if await tasks.start(self._serve, listener):
+                self._stack = stack.pop_all()
+                return self
+        self._server = None  # raised here, where the task group does not wrap it
+        raise SbrpcError("the web application did not start: its lifespan failed, as the log says")
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        await self.drain()
+        stack, self._stack, self._server = self._stack, None, None
+        assert stack is not None
+        return await stack.__aexit__(kind, error, trace)
+
+    async def drain(self, grace: float | None = None) -> None:
+        """Take no more requests and let those that run end, for `grace` seconds at most. Shielded."""
+        if self._server is None:
+            return
+        if not self._server.should_exit:
+            # uvicorn hands it to `asyncio.wait_for`, which takes fractions.
+            self._server.config.timeout_graceful_shutdown = self._grace if grace is None else grace  # type: ignore[assignment]
+            self._server.should_exit = True
+        with anyio.CancelScope(shield=True):
+            await self._ended.wait()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are answered."""
+        return self._server is not None and self._server.started and not self._server.should_exit
+
+    async def _serve(self, listener: socket.socket, *, task_status: anyio.abc.TaskStatus[bool]) -> None:
+        """Run uvicorn to its end; the status is whether it has started."""
+        self._server = _Uvicorn(uvicorn.Config(self.app, **self._options), lambda: task_status.started(True))
+        try:
+            await self._server.serve([listener])
+        except SystemExit:
+            pass  # what uvicorn does where it cannot start, and has logged why
+        finally:
+            self._ended.set()
+        if not self._server.started:
+            task_status.started(False)
+
+
+class Problem(BaseModel):
+    """What went wrong, as RFC 9457 has it, with the code of the error and its details."""
+
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[dict[str, Any]] = []
+
+    @classmethod
+    def of(cls, error: Exception) -> Problem:
+        """The problem that an error is for a caller over HTTP; an unexpected one gives nothing away."""
+        code: str = ErrorCode.INTERNAL.value
+        status, detail, errors = 500, "this failed unexpectedly; the log says how", []
+        if isinstance(error, RpcError):
+            status, code = STATUS.get(error.code, 500), error.code.value
+            detail, errors = error.message, error.details
+        elif isinstance(error, BusError):
+            status, code, detail = 503, ErrorCode.UNAVAILABLE.value, str(error)
+        elif isinstance(error, RequestValidationError):
+            status = 400 if any(wrong["type"] == "json_invalid" for wrong in error.errors()) else 422
+            code = ErrorCode.INVALID_ARGUMENT.value
+            errors = [
+                {"field": ".".join(map(str, wrong["loc"])), "message": wrong["msg"]}
+                for wrong in error.errors()
+            ]
+            detail = "; ".join(f"{wrong['field']}: {wrong['message']}" for wrong in errors)
+        elif isinstance(error, HTTPException):
+            status, code = error.status_code, HTTPStatus(error.status_code).name
+            detail = str(error.detail)
+        return cls(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, errors=errors)
+
+
+def describe_problems(app: FastAPI) -> None:
+    """Answer every error of this application with a `Problem`, and say so in its OpenAPI document.
+
+    429 and 503 ask for patience with `Retry-After`, in seconds.
+    """
+    for kind in (RpcError, BusError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _answer)
+    for status in (*sorted({*STATUS.values()}), 422):
+        app.router.responses[status] = {"model": Problem, "content": {MEDIA_TYPE: {}}}
+
+
+async def _answer(_: Request, error: Exception) -> JSONResponse:
+    problem = Problem.of(error)
+    headers = dict(getattr(error, "headers", None) or {})
+    if problem.status in (429, 503):
+        headers["Retry-After"] = "1"
+    return JSONResponse(problem.model_dump(), problem.status, headers, MEDIA_TYPE)

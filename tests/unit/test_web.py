@@ -1,0 +1,173 @@
+"""A web application beside others, on a real socket; and errors as problem details."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+
+from sbrpc import errors
+from sbrpc.errors import ErrorCode, RpcError, SbrpcError, error_for
+from sbrpc.running import Group
+from sbrpc.web import STATUS, Problem, Web, describe_problems
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.InvalidArgument("x"), 400),
+        (errors.OutOfRange("x"), 400),
+        (errors.NotFound("x"), 404),
+        (errors.AlreadyExists("x"), 409),
+        (errors.Aborted("x"), 409),
+        (errors.FailedPrecondition("x"), 409),
+        (errors.ResourceExhausted("x"), 429),
+        (errors.Unavailable("x"), 503),
+        (errors.DeadlineExceeded("x"), 504),
+        (errors.Internal("x"), 500),
+        (errors.DataLoss("x"), 500),
+    ],
+)
+def test_a_code_of_the_service_has_a_status(error: RpcError, status: int) -> None:
+    """What the service answers is told in the words of HTTP, with its code and its message."""
+    problem = Problem.of(error)
+    assert (problem.status, problem.code, problem.detail, problem.errors) == (status, error.code, "x", [])
+
+
+def test_details_are_handed_on() -> None:
+    """What the service says about each field reaches the caller."""
+    wrong = [{"field": "title", "problem": "missing"}]
+    assert Problem.of(error_for("INVALID_ARGUMENT", "x", wrong)).errors == wrong
+
+
+def test_only_errors_are_mapped() -> None:
+    """Each row of the table is a code, and a status that HTTP calls an error."""
+    assert set(STATUS) <= set(ErrorCode)
+    assert all(400 <= status < 600 for status in STATUS.values())
+
+
+def test_a_service_bus_that_is_away_is_503() -> None:
+    """Where Service Bus refuses or cannot be reached, trying again later helps."""
+    problem = Problem.of(errors.BusError("gone"))
+    assert (problem.status, problem.code, problem.detail) == (503, "UNAVAILABLE", "gone")
+
+
+def test_an_error_of_the_framework_keeps_its_status() -> None:
+    """404 and 405 of the web framework are problems like any other."""
+    problem = Problem.of(HTTPException(405))
+    assert (problem.status, problem.code, problem.title) == (405, "METHOD_NOT_ALLOWED", "Method Not Allowed")
+
+
+def test_an_unexpected_error_gives_nothing_away() -> None:
+    """What nobody expected is 500, and its message stays inside."""
+    problem = Problem.of(RuntimeError("the password is 1234"))
+    assert (problem.status, problem.code) == (500, "INTERNAL")
+    assert "1234" not in problem.detail
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, **options: float) -> AsyncIterator[tuple[Group, httpx.AsyncClient]]:
+    """The application as a thing of a group, and a caller of it."""
+    web = Web(app, port=0, **options)
+    async with Group(web) as group, httpx.AsyncClient(base_url=f"http://127.0.0.1:{web.port}") as http:
+        yield group, http
+
+
+@pytest.mark.parametrize(("error", "wait"), [(errors.Unavailable("x"), "1"), (errors.NotFound("x"), None)])
+async def test_who_may_try_again_is_told_when(error: RpcError, wait: str | None) -> None:
+    """An error in a route is a problem on the wire; those that ask for patience say for how long."""
+    app = FastAPI()
+    describe_problems(app)
+
+    @app.get("/")
+    async def fail(number: int = 0) -> None:
+        raise error
+
+    async with serving(app) as (group, http):
+        assert group.is_ready
+        response = await http.get("/")
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["code"] == error.code
+        assert response.headers.get("retry-after") == wait
+        wrong = (await http.get("/?number=one")).json()
+        assert (wrong["status"], wrong["errors"][0]["field"]) == (422, "query.number")
+        assert {"404", "409", "422", "503", "504"} <= {*app.openapi()["paths"]["/"]["get"]["responses"]}
+
+
+async def test_requests_that_run_are_answered_before_it_ends() -> None:
+    """Draining takes no more connections and waits for what runs; then the port is free again."""
+    app, began, finish = FastAPI(), anyio.Event(), anyio.Event()
+
+    @app.get("/")
+    async def slow() -> str:
+        began.set()
+        await finish.wait()
+        return "done"
+
+    web = Web(app, port=0)
+    answers: list[str] = []
+    async with anyio.create_task_group() as tasks, web:
+
+        async def ask() -> None:
+            async with httpx.AsyncClient() as http:
+                answers.append((await http.get(f"http://127.0.0.1:{web.port}/")).json())
+
+        tasks.start_soon(ask)
+        await began.wait()
+        tasks.start_soon(web.drain)
+        await anyio.wait_all_tasks_blocked()
+        assert not web.is_ready
+        finish.set()
+    assert answers == ["done"]
+    socket.create_server(("127.0.0.1", web.port)).close()
+
+
+async def test_a_request_that_does_not_end_is_cut_off_after_the_grace() -> None:
+    """A group's grace of no seconds leaves no time: the end does not hang on a request."""
+    app, began = FastAPI(), anyio.Event()
+
+    @app.get("/")
+    async def endless() -> None:
+        began.set()
+        await anyio.sleep_forever()
+
+    web = Web(app, port=0)
+    async with anyio.create_task_group() as tasks:
+
+        async def ask() -> None:
+            async with httpx.AsyncClient() as http:
+                assert (await http.get(f"http://127.0.0.1:{web.port}/", timeout=60)).status_code == 500
+
+        async with Group(web, grace=0):
+            tasks.start_soon(ask)
+            await began.wait()
+
+
+async def test_a_port_that_is_taken_is_named() -> None:
+    """Nothing is started, and the message says where nobody can listen."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SbrpcError, match=f"cannot listen on 127.0.0.1, port {port}: "):
+            async with Web(FastAPI(), port=port):
+                raise AssertionError
+
+
+async def test_a_lifespan_that_fails_is_an_error_and_not_an_end_of_the_process() -> None:
+    """uvicorn would exit here; this raises, and lets go of the port."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        raise RuntimeError("no database")
+        yield
+
+    web = Web(FastAPI(lifespan=lifespan), port=0, log_level="critical")
+    with pytest.raises(SbrpcError, match="did not start"):
+        async with web:
+            raise AssertionError
+    socket.create_server(("127.0.0.1", web.port)).close()
