@@ -75,19 +75,6 @@ service = [
 api = [RpcClient(connection, reply_queue="gateway.replies"), Movies, Ratings]
 
 
-declared = Queue("stock")
-
-
-class Patient(Contract, name="patient"):
-    """Takes its time."""
-
-    @method(timeout=60)
-    async def wait(self, request: GetMovie) -> None: ...
-
-
-patient = RpcServer(connection, Patient, concurrency=1, prefetch=2)
-
-
 def events(connection: str) -> EventBus:
     """The bus that follows the films; a function, as it may need something to work with."""
     bus = EventBus(connection, topic="movie-events")

@@ -67,6 +67,22 @@ async def test_dead_letters_from_the_command_line(emulator: Emulator) -> None:
     assert emulator.broker.runtime("orders").active == 1
 
 
+async def test_the_connection_may_be_given_as_an_option(emulator: Emulator) -> None:
+    """As for every other command; it stands above what the environment says."""
+    elsewhere = {**os.environ, "SERVICEBUS_CONNECTION_STRING": "Endpoint=sb://nowhere.invalid/"}
+    given = ("--connection-string", emulator.connection_string)
+    for command in (["list"], ["show", "1"], ["replay", "--dry-run"], ["purge", "--dry-run"]):
+        name, *rest = command
+        done = await anyio.run_process(
+            [sys.executable, "-m", "sbrpc", "dlq", name, "orders", *rest, *given],
+            env=elsewhere,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+    both = (*given, "--namespace", "x.servicebus.windows.net")
+    assert "not both" in await dlq(emulator, "list", "orders", *both, status=2)
+
+
 async def test_mistakes_are_named(emulator: Emulator) -> None:
     """What does not exist and what is no time end with one line and a status."""
     assert "sbrpc: dead letters of queue 'nothing'" in await dlq(emulator, "list", "nothing", status=6)

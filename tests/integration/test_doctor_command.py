@@ -142,7 +142,7 @@ async def test_requests_that_wait_longer_than_their_locks() -> None:
     async with Emulator(queues=known, http_port=0) as emulator:
         out, _ = await doctor(
             emulator.connection_string,
-            "tests.exported:patient",
+            "tests.patient:server",
             "--json",
             status=1,
             environment=managed(emulator),
@@ -161,7 +161,7 @@ async def test_an_aiohttp_that_breaks_websockets(tmp_path: Path, how: str) -> No
     environment = {"PYTHONPATH": str(tmp_path)}
     nowhere = "Endpoint=sb://sbrpc.invalid/;SharedAccessKeyName=a;SharedAccessKey=Yg=="
     # A queue that nobody opens: nothing has to be reached.
-    thing = "tests.exported:declared"
+    thing = "tests.patient:declared"
     if how.startswith("--"):
         out, _ = await doctor(nowhere, thing, "--json", how, status=1, environment=environment)
     else:

@@ -6,9 +6,7 @@ machines. Bounded in calls and in time, and it leaves nothing on the queues but 
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 from contextlib import AsyncExitStack
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +15,7 @@ import anyio
 import typer
 
 from sbrpc.cli.options import Connection, Namespace, connecting
+from sbrpc.cli.output import AsJson, show_json, show_table
 
 if TYPE_CHECKING:
     from sbrpc.contract import Contract
@@ -42,7 +41,7 @@ def bench(
     callers: Annotated[int, typer.Option(min=1, max=1024, help="Callers at once, afterwards.")] = 64,
     size: Annotated[int, typer.Option(min=0, max=200_000, help="Bytes in each request and reply.")] = 100,
     seconds: Annotated[float, typer.Option(min=0.1, max=300, help="How long each part may take.")] = 5.0,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
     connection_string: Connection = None,
     namespace: Namespace = None,
 ) -> None:
@@ -73,7 +72,7 @@ def bench(
 
     figures = anyio.run(work)
     if as_json:
-        typer.echo(json.dumps(figures))
+        show_json(figures)
     else:
         _show(figures)
 
@@ -149,13 +148,10 @@ def _contract(queue: str) -> type[Contract]:
 
 
 def _show(figures: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "calls", "p50", "p99", "calls/s")
     one, many = figures["sequential"], figures["concurrent"]
-    table.add_row(
-        "one after the other", f"{one['calls']:,}", f"{one['p50_ms']:.2f} ms", f"{one['p99_ms']:.2f} ms", ""
-    )
-    table.add_row(f"{many['callers']} at once", f"{many['calls']:,}", "", "", f"{many['per_second']:,.0f}")
-    Console(file=sys.stdout).print(table)
+    p50, p99 = f"{one['p50_ms']:.2f} ms", f"{one['p99_ms']:.2f} ms"
+    rows = [
+        ("one after the other", f"{one['calls']:,}", p50, p99, None),
+        (f"{many['callers']} at once", f"{many['calls']:,}", None, None, f"{many['per_second']:,.0f}"),
+    ]
+    show_table(("", "calls", "p50", "p99", "calls/s"), rows, "")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sbrpc.cli.export import Output, put
 from sbrpc.cli.loading import load, nowhere
+from sbrpc.cli.outcome import Exit
+from sbrpc.cli.output import AsJson, Output, put, show_json
 
 if TYPE_CHECKING:
     from sbrpc.contract import Contract
@@ -45,7 +46,7 @@ def diff(
     new: Annotated[str, typer.Argument(help="The same.")],
     strict: Annotated[bool, typer.Option("--strict", help="Risky changes fail as well.")] = False,
     all: Annotated[bool, typer.Option("--all", help="List compatible changes too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a change of contracts breaks.
 
@@ -67,7 +68,7 @@ def diff(
             }
             for each in shown
         ]
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        show_json(rows)
     else:
         for each in shown:
             typer.echo(f"{each.verdict.value}: {each}")
@@ -75,7 +76,7 @@ def diff(
             typer.echo("compatible")
     fatal = {Verdict.BREAKING, Verdict.RISKY} if strict else {Verdict.BREAKING}
     if any(each.verdict in fatal for each in found):
-        raise typer.Exit(1)
+        raise typer.Exit(int(Exit.FAILED))
 
 
 def _document(source: str) -> dict[str, Any]:

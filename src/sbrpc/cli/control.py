@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sbrpc.cli.outcome import Exit, failed
+from sbrpc.cli.output import AsJson, show_json, show_table
 
 __all__ = ["advance", "books", "faults"]
 
@@ -19,7 +20,6 @@ Url = Annotated[
     str,
     typer.Option("--url", envvar="SBRPC_EMULATOR_URL", help="Where its page is; it says so when it starts."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 _HERE = "http://127.0.0.1:5300"
 _TIMEOUT = 30.0
@@ -104,12 +104,12 @@ def books(
         return
     accounts = _ask(url, "GET", "books")["books"]
     if as_json:
-        typer.echo(json.dumps(accounts, indent=2, ensure_ascii=False))
+        show_json(accounts)
         return
     columns = ("operations", "credits", "sends", "receives", "peeks", "management", "filters")
     rows = [(address, *(account[name] for name in columns)) for address, account in sorted(accounts.items())]
     total = ("total", *(sum(account[name] for account in accounts.values()) for name in columns))
-    _table(("entity", *columns), [*rows, total] if rows else [], "nothing was used yet")
+    show_table(("entity", *columns), [*rows, total] if rows else [], "nothing was used yet")
 
 
 def _value(name: str, value: str) -> Any:
@@ -125,7 +125,7 @@ def _value(name: str, value: str) -> Any:
 
 def _show_faults(found: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        show_json(found)
         return
     own = {"id", "kind", "fired", "until", "active"}
     rows = [
@@ -137,22 +137,11 @@ def _show_faults(found: list[dict[str, Any]], as_json: bool) -> None:
         )
         for each in found
     ]
-    _table(("number", "kind", "settings", "fired"), rows, "no faults")
+    show_table(("number", "kind", "settings", "fired"), rows, "no faults")
 
 
 def _word(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]], empty: str) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
-    Console().print(table if rows else empty)
 
 
 def _ask(url: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:

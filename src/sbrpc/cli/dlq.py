@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -10,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import anyio
 import typer
 
-from sbrpc.cli.options import connecting
+from sbrpc.cli.options import Connection, Namespace, connecting
+from sbrpc.cli.output import AsJson, show_json, show_table
 
 if TYPE_CHECKING:
+    from azure.servicebus.aio import ServiceBusClient
+
     from sbrpc.deadletters import DeadLetter, DeadLetters, Match, Outcome
 
 __all__ = ["app"]
@@ -27,7 +29,6 @@ Type = Annotated[str | None, typer.Option(help="Only those of this event type or
 OlderThan = Annotated[str | None, typer.Option(help="Only those enqueued so long ago: 90s, 15m, 12h, 7d.")]
 Number = Annotated[list[int] | None, typer.Option("--number", "-n", help="Only this sequence number.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -40,26 +41,30 @@ def list_letters(
     older_than: OlderThan = None,
     limit: Annotated[int, typer.Option(min=1, help="The most to list.")] = 50,
     as_json: AsJson = False,
+    connection_string: Connection = None,
+    namespace: Namespace = None,
 ) -> None:
     """List dead letters, the oldest first. They stay as they are."""
     match = _match(reason, type, older_than, None)
-    letters = _run(entity, lambda dead: dead.list(match, limit=limit))
+    connection = connecting(connection_string, namespace)
+    letters = _run(connection, entity, lambda dead: dead.list(match, limit=limit))
     if as_json:
-        typer.echo(json.dumps([_plain(letter) for letter in letters]))
+        show_json([_plain(letter) for letter in letters])
         return
-    # Here, since the other commands do without: it takes longer to import than the emulator's broker.
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("number", "enqueued", "type", "session", "replays", "reason", "description")
-    for letter in letters:
-        enqueued = letter.enqueued_at.isoformat(timespec="seconds") if letter.enqueued_at else ""
-        cells = (letter.type, letter.session_id, letter.replays, letter.reason, letter.description)
-        table.add_row(
-            str(letter.sequence_number), enqueued, *(escape(str("" if c is None else c)) for c in cells)
+    rows = [
+        (
+            letter.sequence_number,
+            letter.enqueued_at.isoformat(timespec="seconds") if letter.enqueued_at else None,
+            letter.type,
+            letter.session_id,
+            letter.replays,
+            letter.reason,
+            letter.description,
         )
-    Console().print(table if letters else "no dead letters")
+        for letter in letters
+    ]
+    columns = ("number", "enqueued", "type", "session", "replays", "reason", "description")
+    show_table(columns, rows, "no dead letters")
 
 
 @app.command()
@@ -67,11 +72,13 @@ def show(
     entity: Entity,
     number: Annotated[int, typer.Argument(help="Its sequence number.")],
     as_json: AsJson = False,
+    connection_string: Connection = None,
+    namespace: Namespace = None,
 ) -> None:
     """Show one dead letter with its properties and its body."""
-    letter = _run(entity, lambda dead: dead.show(number))
+    letter = _run(connecting(connection_string, namespace), entity, lambda dead: dead.show(number))
     if as_json:
-        typer.echo(json.dumps(_plain(letter)))
+        show_json(_plain(letter))
         return
     for name in ("sequence_number", "message_id", "type", "session_id", "enqueued_at", "replays", "reason"):
         typer.echo(f"{name}: {getattr(letter, name)}")
@@ -93,10 +100,13 @@ def replay(
     max_replays: Annotated[int, typer.Option(min=1, help="Skip those replayed so often already.")] = 3,
     dry_run: DryRun = False,
     as_json: AsJson = False,
+    connection_string: Connection = None,
+    namespace: Namespace = None,
 ) -> None:
     """Send dead letters to where they failed again: to that queue, or to that subscription only."""
     match = _match(reason, type, older_than, number)
     outcome = _run(
+        connecting(connection_string, namespace),
         entity,
         lambda dead: dead.replay(match, limit=limit, rate=rate, max_replays=max_replays, dry_run=dry_run),
     )
@@ -114,12 +124,15 @@ def purge(
     dry_run: DryRun = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
+    connection_string: Connection = None,
+    namespace: Namespace = None,
 ) -> None:
     """Delete dead letters for good."""
     match = _match(reason, type, older_than, number)
+    connection = connecting(connection_string, namespace)
     if not dry_run and not yes:
         typer.confirm(f"Delete the matching dead letters of {entity} for good?", abort=True)
-    outcome = _run(entity, lambda dead: dead.purge(match, limit=limit, dry_run=dry_run))
+    outcome = _run(connection, entity, lambda dead: dead.purge(match, limit=limit, dry_run=dry_run))
     _report(outcome, "would be deleted" if dry_run else "deleted", as_json)
 
 
@@ -135,11 +148,10 @@ def _match(reason: str | None, type: str | None, older_than: str | None, numbers
     return Match(reason=reason, type=type, older_than=seconds, sequence_numbers=numbers or None)
 
 
-def _run(entity: str, operation: Callable[[DeadLetters], Awaitable[T]]) -> T:
+def _run(connection: ServiceBusClient, entity: str, operation: Callable[[DeadLetters], Awaitable[T]]) -> T:
     from sbrpc.deadletters import DeadLetters
 
     topic, _, subscription = entity.rpartition("/")
-    connection = connecting()
 
     async def work() -> T:
         async with connection:
@@ -171,7 +183,7 @@ def _report(outcome: Outcome, done: str, as_json: bool) -> None:
     if as_json:
         skipped = [{"sequence_number": letter.sequence_number, "why": why} for letter, why in outcome.skipped]
         numbers = [letter.sequence_number for letter in outcome.done]
-        typer.echo(json.dumps({"done": numbers, "skipped": skipped}))
+        show_json({"done": numbers, "skipped": skipped})
         return
     for letter, why in outcome.skipped:
         typer.echo(f"{letter.sequence_number} skipped: {why}")

@@ -21,9 +21,9 @@ import anyio.to_thread
 import typer
 
 from sbrpc.cli.export import Processes, system_named
-from sbrpc.cli.needs import connections_of, needs_of
-from sbrpc.cli.options import AsJson, Connection, Namespace, Timeout, connecting
-from sbrpc.cli.outcome import redacted
+from sbrpc.cli.options import Connection, Namespace, Timeout, connecting
+from sbrpc.cli.outcome import Exit, redacted
+from sbrpc.cli.output import AsJson
 
 if TYPE_CHECKING:
     from azure.servicebus.aio import ServiceBusClient
@@ -71,6 +71,7 @@ def doctor(
     name that one. Exit code 0: nothing found. 1: there are findings.
     """
     from sbrpc._sdk import CONNECTION_STRING, over_websockets
+    from sbrpc.cli.needs import connections_of, needs_of
     from sbrpc.diagnosis import budget, diagnose, transport
 
     system = system_named(processes)
@@ -94,7 +95,7 @@ def doctor(
     if unread is not None:
         typer.echo(f"sbrpc: {redacted(unread)}", err=True)
     if findings:
-        raise typer.Exit(1)
+        raise typer.Exit(int(Exit.FAILED))
 
 
 def _show(findings: list[Finding], wanted: list[Wanted]) -> None:

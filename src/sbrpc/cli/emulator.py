@@ -12,6 +12,7 @@ import anyio
 import typer
 
 from sbrpc.cli import control
+from sbrpc.cli.outcome import failed
 
 __all__ = ["app"]
 
@@ -58,8 +59,7 @@ def run(
         try:
             wanted = load(config)
         except (ConfigError, OSError, UnicodeDecodeError) as error:
-            typer.echo(f"sbrpc: {error}", err=True)
-            raise typer.Exit(1) from None
+            raise failed(str(error)) from None
         for warning in wanted.warnings:
             typer.echo(f"sbrpc: {config}: {warning}", err=True)
     emulator = Emulator(
@@ -74,12 +74,10 @@ def run(
     try:
         anyio.run(_serve, emulator)
     except OSError as error:
-        typer.echo(
-            f"sbrpc: cannot listen on {host}, port {port} (HTTP {http_port}): {error.strerror or error}. "
-            "Choose another with --port and --http-port; 0 picks a free one.",
-            err=True,
-        )
-        raise typer.Exit(1) from None
+        raise failed(
+            f"cannot listen on {host}, port {port} (HTTP {http_port}): {error.strerror or error}. "
+            "Choose another with --port and --http-port; 0 picks a free one."
+        ) from None
 
 
 async def _serve(emulator: object) -> None:

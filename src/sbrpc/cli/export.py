@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sbrpc.cli.loading import named, parts_of
+from sbrpc.cli.outcome import failed
+from sbrpc.cli.output import Output, put
 
 if TYPE_CHECKING:
     from sbrpc.export import System
 
-__all__ = ["Output", "Processes", "app", "put", "system_named"]
+__all__ = ["Processes", "app", "system_named"]
 
 app = typer.Typer(
     help=(
@@ -27,9 +29,6 @@ app = typer.Typer(
 
 Processes = Annotated[
     list[str], typer.Argument(metavar="[PROCESS=]MODULE:NAME", help="The processes, one or more.")
-]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", dir_okay=False, help="A file instead of stdout.")
 ]
 
 
@@ -132,21 +131,8 @@ def _write(
             typer.echo(f"sbrpc: {warning}", err=True)
         text = export(system)
     except ContractError as error:
-        typer.echo(f"sbrpc: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise failed(str(error)) from None
     put(text, output)
-
-
-def put(text: str, output: Path | None) -> None:
-    """Write to a file, or else to standard output."""
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        typer.echo(f"sbrpc: cannot write {output}: {error.strerror or error}", err=True)
-        raise typer.Exit(1) from None
 
 
 def system_named(references: list[str]) -> System:

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import typer
 
-__all__ = ["load", "named", "nowhere", "parts_of"]
+__all__ = ["flat", "load", "named", "nowhere", "parts_of"]
 
 # What stands for a connection where nothing is connected to.
 NOWHERE = "Endpoint=sb://nowhere.invalid/;SharedAccessKeyName=none;SharedAccessKey=bm9uZQ=="
@@ -98,7 +98,7 @@ def parts_of(reference: str) -> tuple[Any, ...]:
             found = found.app
         if inspect.isfunction(found):
             found = anyio.run(_made_by, found)
-    return tuple(_flat(found))
+    return tuple(flat(found))
 
 
 async def _made_by(factory: Callable[..., Any]) -> Any:
@@ -110,9 +110,10 @@ async def _made_by(factory: Callable[..., Any]) -> Any:
     return await made if inspect.isawaitable(made) else made
 
 
-def _flat(found: Any) -> Iterator[Any]:
+def flat(found: Any) -> Iterator[Any]:
+    """One thing, or all that collections hold, however deep; None is nothing."""
     if isinstance(found, list | tuple | set | frozenset):
         for each in found:
-            yield from _flat(each)
+            yield from flat(each)
     elif found is not None:
         yield found

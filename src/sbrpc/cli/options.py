@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from azure.servicebus.aio import ServiceBusClient
 
 __all__ = [
-    "AsJson",
     "Connection",
     "Metadata",
     "Namespace",
@@ -47,7 +46,6 @@ Namespace = Annotated[
         help="Sign in with your Azure identity; SERVICEBUS_FULLY_QUALIFIED_NAMESPACE unless given.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 Timeout = Annotated[float, typer.Option("--timeout", "-t", min=0.001, help="Seconds to wait at most.")]
 Metadata = Annotated[
     list[str] | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import typer
 from sbrpc.cli.export import Processes, system_named
 from sbrpc.cli.options import Connection, Namespace, put_in_environment, understood
 from sbrpc.cli.outcome import Exit, failed
+from sbrpc.cli.output import AsJson, show_json
 
 if TYPE_CHECKING:
     from azure.servicebus.management import ServiceBusAdministrationClient
@@ -30,7 +30,6 @@ Authority = Annotated[
         "--ca-file", exists=True, dir_okay=False, help="Whom to trust, in PEM; for an emulator's certificate."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 _SIGNS = {"create": "+", "replace": "~", "remove": "-"}
 
@@ -164,7 +163,7 @@ def _show(steps: list[Step], as_json: bool) -> None:
             }
             for step in steps
         ]
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        show_json(rows)
         return
     colours = {"+": typer.colors.GREEN, "~": typer.colors.YELLOW, "-": typer.colors.RED}
     for step in steps:

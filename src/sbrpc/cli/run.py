@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import ModuleType
@@ -18,19 +16,18 @@ import anyio
 import typer
 
 from sbrpc.cli import health
-from sbrpc.cli.loading import load
+from sbrpc.cli.loading import flat, load
 from sbrpc.cli.options import Connection, Namespace, connecting, put_in_environment
 from sbrpc.cli.outcome import code_of, failed
+from sbrpc.cli.supervisor import supervise
+from sbrpc.cli.worker import Parent
 
 if TYPE_CHECKING:
     from sbrpc.running import Group
 
-__all__ = ["STATUS", "run"]
+__all__ = ["run"]
 
 _log = logging.getLogger("sbrpc.run")
-
-STATUS = "SBRPC_WORKER_STATUS"
-"""In the environment of a worker: the file descriptor on which it tells its supervisor how it is."""
 
 _LEVELS = ("debug", "info", "warning", "error")
 _LOOK = 0.5
@@ -85,7 +82,6 @@ def run(
     try:
         if workers > 1 or reload or apart or emulator:
             from sbrpc.cli.export import system_named
-            from sbrpc.cli.supervisor import supervise
 
             programs = [[app] for app in apps] if apart else [apps]
             options = ["--log-level", log_level, *(["--grace", str(grace)] if grace is not None else [])]
@@ -119,7 +115,7 @@ async def _serve(apps: Sequence[str], address: tuple[str, int] | None, grace: fl
     from sbrpc.errors import SbrpcError
     from sbrpc.running import Group
 
-    parent = _Parent()
+    parent = Parent()
     async with _made(apps) as things:
         group = Group(*things, grace=grace)
 
@@ -149,7 +145,7 @@ async def _end_at_second_signal() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-async def _tell_when_ready(group: Group, things: Sequence[Any], parent: _Parent) -> None:
+async def _tell_when_ready(group: Group, things: Sequence[Any], parent: Parent) -> None:
     said = False
     while True:
         await anyio.sleep(_LOOK)
@@ -169,33 +165,6 @@ def _parts(things: Sequence[Any]) -> Iterator[dict[str, Any]]:
         yield part
 
 
-class _Parent:
-    """The supervisor, as its worker sees it. A worker whose supervisor is gone stops as if it were told."""
-
-    def __init__(self) -> None:
-        descriptor = os.environ.pop(STATUS, None)
-        self._out = os.fdopen(int(descriptor), "w") if descriptor else None
-        self._told: bool | None = None
-        if self._out is not None:
-            threading.Thread(target=self._watch, name="watch the supervisor", daemon=True).start()
-
-    def tell(self, *, ready: bool) -> None:
-        """Say how this worker is, if that is news."""
-        if self._out is None or ready is self._told:
-            return
-        self._told = ready
-        try:
-            print(json.dumps({"ready": ready}), file=self._out, flush=True)
-        except OSError:
-            self._out = None  # the supervisor is gone; the thread has noticed too
-
-    def _watch(self) -> None:
-        # The other end of standard input closes when the supervisor ends, however it ends.
-        while os.read(0, 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
 # -- from names to things ------------------------------------------------------------------------------
 
 
@@ -210,7 +179,7 @@ async def _made(apps: Sequence[str]) -> AsyncIterator[list[Any]]:
                 found = _app_of(found, reference)
             if inspect.isfunction(found):
                 found = await _called(found, reference, stack)
-            made = [thing for thing in _flat(found) if not _is_declaration(thing)]
+            made = [thing for thing in flat(found) if not _is_declaration(thing)]
             if not made:
                 raise typer.BadParameter(
                     f"{reference!r} has nothing to run; name a server, an event bus, a relay, or a list of "
@@ -248,14 +217,6 @@ async def _called(factory: Any, reference: str, stack: AsyncExitStack) -> Any:
     if inspect.isasyncgenfunction(inspect.unwrap(factory)):
         return await stack.enter_async_context(result)
     return await result if inspect.isawaitable(result) else result
-
-
-def _flat(found: Any) -> Iterator[Any]:
-    if isinstance(found, list | tuple | set | frozenset):
-        for each in found:
-            yield from _flat(each)
-    elif found is not None:
-        yield found
 
 
 def _is_declaration(thing: object) -> bool:

@@ -6,7 +6,6 @@ open for as long as the supervisor lives, and a pipe on which it says whether it
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -23,7 +22,7 @@ import typer
 from sbrpc._signals import asked_to_stop
 from sbrpc.cli import health
 from sbrpc.cli.outcome import Exit
-from sbrpc.cli.run import STATUS
+from sbrpc.cli.worker import STATUS, is_ready
 
 if TYPE_CHECKING:
     from sbrpc.export import System
@@ -269,7 +268,7 @@ class _Supervisor:
                     return
                 *lines, rest = (rest + (data or b"")).split(b"\n")
                 for line in lines:
-                    worker.ready = json.loads(line)["ready"]
+                    worker.ready = is_ready(line)
                     if worker.ready:
                         worker.lived = worker.was_ready = True
                 if all(each.was_ready for each in self._workers):

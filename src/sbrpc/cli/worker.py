@@ -1,0 +1,49 @@
+"""What a worker of `sbrpc run` and its supervisor tell each other.
+
+A worker has the supervisor at the other end of its standard input, and says how it is on a pipe whose file
+descriptor stands in its environment: one JSON object per line. Knows neither what runs nor who supervises.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+
+__all__ = ["STATUS", "Parent", "is_ready"]
+
+STATUS = "SBRPC_WORKER_STATUS"
+"""In the environment of a worker: the file descriptor on which it tells its supervisor how it is."""
+
+
+def is_ready(line: bytes) -> bool:
+    """Whether a worker is ready, as it says in a line."""
+    return bool(json.loads(line)["ready"])
+
+
+class Parent:
+    """The supervisor, as its worker sees it. A worker whose supervisor is gone stops as if it were told."""
+
+    def __init__(self) -> None:
+        descriptor = os.environ.pop(STATUS, None)
+        self._out = os.fdopen(int(descriptor), "w") if descriptor else None
+        self._told: bool | None = None
+        if self._out is not None:
+            threading.Thread(target=self._watch, name="watch the supervisor", daemon=True).start()
+
+    def tell(self, *, ready: bool) -> None:
+        """Say how this worker is, if that is news."""
+        if self._out is None or ready is self._told:
+            return
+        self._told = ready
+        try:
+            print(json.dumps({"ready": ready}), file=self._out, flush=True)
+        except OSError:
+            self._out = None  # the supervisor is gone; the thread has noticed too
+
+    def _watch(self) -> None:
+        # The other end of standard input closes when the supervisor ends, however it ends.
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
