@@ -34,6 +34,47 @@ LAYERS = [
     {"running", "otel", "web"},
 ]
 
+LIBRARY = set().union(*LAYERS)
+
+# A package may import from itself, and from here.
+PACKAGES = {
+    "compatibility": LIBRARY,
+    "export": LIBRARY,
+    "sql": LIBRARY,
+    "emulator": {"topology"},
+    "testing": LIBRARY | {"emulator"},
+    "cli": LIBRARY | {"compatibility", "emulator", "export"},
+}
+
+# Parts of the emulator, each of which may import from the parts named beside it, and whether it may know of
+# time, loops and sockets.
+PARTS = {
+    "amqp": (set(), False),
+    "broker": (set(), False),
+    "content": ({"amqp", "broker"}, False),
+    "management": ({"amqp", "broker", "content"}, False),
+    "nodes": ({"amqp", "broker", "content", "gateway", "management", "traffic"}, False),
+    "gateway": ({"access", "amqp", "broker", "management", "nodes", "traffic"}, False),
+    "traffic": (set(), False),
+    "http": (
+        {
+            "access",
+            "amqp",
+            "broker",
+            "clock",
+            "config",
+            "content",
+            "control",
+            "faults",
+            "nodes",
+            "tcp",
+            "traffic",
+        },
+        True,
+    ),
+}
+OUTSIDE = {"anyio", "asyncio", "selectors", "socket", "threading", "time"}
+
 
 def imports_of(path: Path) -> set[str]:
     """The modules of the package that a file imports, `TYPE_CHECKING` or not."""
@@ -50,7 +91,37 @@ def imports_of(path: Path) -> set[str]:
 
 
 def known(name: str) -> bool:
-    return any(name in layer for layer in LAYERS)
+    return name in LIBRARY
+
+
+def modules_imported_by(path: Path, *, types: bool = True) -> set[str]:
+    """Every module that a file imports, by full name; without `types` only those it needs when it runs."""
+    tree = ast.parse(path.read_text())
+    package = ".".join(("sbrpc", *path.relative_to(ROOT).parent.parts))
+    ignored: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if not types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            ignored |= {inner for child in node.body for inner in ast.walk(child)}
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if node in ignored:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def modules() -> dict[str, Path]:
+    """Every module of sbrpc by its full name."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        name = ".".join(("sbrpc", *path.relative_to(ROOT).with_suffix("").parts))
+        found[name.removesuffix(".__init__")] = path
+    return found
 
 
 @pytest.mark.parametrize("name", sorted(set().union(*LAYERS)))
@@ -86,6 +157,47 @@ def test_every_module_stands_in_the_table() -> None:
         assert known(path.stem) or path.stem in edges, path.name
 
 
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_packages_know_what_they_may(package: str) -> None:
+    """The emulator has the library's words for entities and no more; nobody knows the command line."""
+    allowed = PACKAGES[package] | {package}
+    for path in (ROOT / package).rglob("*.py"):
+        known = {name.split(".")[1] for name in modules_imported_by(path) if name.startswith("sbrpc.")}
+        assert known <= allowed, path
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+def test_the_parts_of_the_emulator_know_what_they_may(part: str) -> None:
+    """AMQP knows no Service Bus, the broker knows no AMQP, and neither has a clock, a loop or a socket."""
+    others, outside = PARTS[part]
+    where = ROOT / "emulator" / part
+    for path in where.rglob("*.py") if where.is_dir() else [where.with_suffix(".py")]:
+        imported = modules_imported_by(path)
+        inside = {name.split(".")[2] for name in imported if name.startswith("sbrpc.emulator.")}
+        assert inside <= others | {part}, path
+        assert outside or not {name.split(".")[0] for name in imported} & OUTSIDE, path
+
+
+def test_every_package_stands_in_the_table() -> None:
+    """A new one says what it may import."""
+    assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == set(PACKAGES)
+
+
+def test_no_module_needs_one_that_needs_it() -> None:
+    """Whatever a module needs when it runs, functions included, can be read and loaded before it."""
+    known = modules()
+    needs = {
+        name: modules_imported_by(path, types=False) & known.keys() - {name} for name, path in known.items()
+    }
+    for name, needed in needs.items():
+        if known[name].name == "__init__.py":
+            continue  # the door of a package needs what is inside, which is loaded by way of it
+        needed -= {package for package in needed if known[package].name == "__init__.py"}
+    while free := {name for name, needed in needs.items() if not needed & needs.keys()}:
+        needs = {name: needed for name, needed in needs.items() if name not in free}
+    assert not needs, f"these need each other: {sorted(needs)}"
+
+
 def loaded_by(statement: str) -> set[str]:
     """The modules that a fresh interpreter has after a statement."""
     code = f"import sys; {statement}; print(*sys.modules)"
@@ -117,3 +229,10 @@ def test_nothing_loads_opentelemetry_unasked() -> None:
     """Who does not trace does not pay for it; who has it installed neither."""
     loaded = loaded_by("from sbrpc import EventBus, RpcClient, RpcServer, connect")
     assert not {name for name in loaded if name.startswith("opentelemetry")}
+
+
+def test_the_command_line_loads_what_it_needs_when_it_needs_it() -> None:
+    """`sbrpc --help` is quick: no SDK, no pydantic, no tables."""
+    loaded = loaded_by("import sbrpc.cli")
+    assert not {name for name in loaded if name.split(".")[0] in ("azure", "pydantic", "anyio._backends")}
+    assert "rich.table" not in loaded
