@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -81,6 +81,11 @@ class CorrelationFilter:
     session_id: str | None = None
     to: str | None = None
     properties: Mapping[str, PropertyValue] = field(default_factory=_nothing, hash=False)
+
+    def fields(self) -> dict[str, str]:
+        """The standard properties that it asks for, by name, without those of the application."""
+        named = ((each.name, getattr(self, each.name)) for each in fields(self))
+        return {name: value for name, value in named if name != "properties" and value is not None}
 
 
 Filter = TrueFilter | FalseFilter | SqlFilter | CorrelationFilter

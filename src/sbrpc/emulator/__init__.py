@@ -1,7 +1,10 @@
 """A Service Bus that fits in a process: for tests, for development, for demonstrations.
 
-async with Emulator(queues=["movies"]) as emulator:
-    client = ServiceBusClient.from_connection_string(emulator.connection_string)
+    async with Emulator(queues=["movies"]) as emulator:
+        client = ServiceBusClient.from_connection_string(emulator.connection_string)
+
+Everybody may do everything, as with the official emulator, unless it is given an `AccessKey` for each who may
+do something, with the `Right`s that go with it.
 """
 
 from sbrpc.emulator.access import AccessKey, Right

@@ -92,7 +92,7 @@ class Emulator:
 
     @property
     def connection_string(self) -> str:
-        """What an Azure SDK client needs to connect; known once the emulator runs."""
+        """What an Azure SDK client needs to connect; RuntimeError while the emulator does not run."""
         return self.connection_string_for(*self._first_key())
 
     def connection_string_for(self, key_name: str, key: str) -> str:
@@ -103,9 +103,11 @@ class Emulator:
     def admin_connection_string(self) -> str:
         """What a `ServiceBusAdministrationClient` needs. It insists on TLS, so it is told whom to trust:
 
-        ServiceBusAdministrationClient.from_connection_string(
-            emulator.admin_connection_string, connection_verify=emulator.certificate_file
-        )
+            ServiceBusAdministrationClient.from_connection_string(
+                emulator.admin_connection_string, connection_verify=emulator.certificate_file
+            )
+
+        Known while the emulator runs with an `http_port`; RuntimeError otherwise.
         """
         return self._connection_string(self._known_http_port(), *self._first_key())
 

@@ -27,6 +27,7 @@ from sbrpc.emulator.broker import (
     Outcome,
     Release,
 )
+from sbrpc.emulator.broker.errors import message_lock_lost
 
 if TYPE_CHECKING:
     from sbrpc.emulator.gateway import Gateway
@@ -35,11 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["BaseNode", "Node", "Peer", "ReceiverNode", "ReplyNode", "RequestNode", "SenderNode"]
 
 BATCH_FORMAT = 0x80013700
-LOCK_LOST = "com.microsoft:message-lock-lost"
-LOCK_LOST_TEXT = (
-    "The lock supplied is invalid. Either the lock expired, or the message has already been removed "
-    "from the queue."
-)
+LOCK_LOST = message_lock_lost()
 
 _BARE: dict[type, p.Outcome] = {kind: kind() for kind in (p.Accepted, p.Rejected, p.Released, p.Modified)}
 
@@ -83,21 +80,29 @@ class Peer:
 class Node(Protocol):
     """What stands behind one link."""
 
-    def received(self, event: amqp.Received, now: float) -> None: ...
-    def credited(self, event: amqp.Credited, now: float) -> None: ...
-    def settled(self, event: amqp.Settled, now: float) -> None: ...
-    def detached(self, now: float) -> None: ...
+    def received(self, event: amqp.Received, now: float) -> None:
+        """A whole message has come in."""
+
+    def credited(self, event: amqp.Credited, now: float) -> None:
+        """The client has said how much more it takes."""
+
+    def settled(self, event: amqp.Settled, now: float) -> None:
+        """The client has decided about deliveries."""
+
+    def detached(self, now: float) -> None:
+        """The link is gone."""
 
 
 class BaseNode:
     """A node that ignores whatever its role does not do."""
 
-    __slots__ = ("gateway", "link", "peer")
+    __slots__ = ("address", "gateway", "link", "peer")
 
-    def __init__(self, gateway: Gateway, peer: Peer, link: amqp.Link) -> None:
+    def __init__(self, gateway: Gateway, peer: Peer, link: amqp.Link, address: str) -> None:
         self.gateway = gateway
         self.peer = peer
         self.link = link
+        self.address = address
 
     def received(self, event: amqp.Received, now: float) -> None:
         self.link.outcome(event.delivery_id, p.ACCEPTED)
@@ -116,17 +121,17 @@ class BaseNode:
 class ReplyNode(BaseNode):
     """The link on which `$cbs` or `$management` answers; holds answers until there is credit for them."""
 
-    __slots__ = ("address", "backlog", "reply_to", "sent")
+    __slots__ = ("backlog", "reply_to", "sent")
 
     def __init__(self, gateway: Gateway, peer: Peer, link: amqp.Link, address: str) -> None:
-        super().__init__(gateway, peer, link)
-        self.address = address
+        super().__init__(gateway, peer, link, address)
         self.reply_to = link.target.address if link.target is not None else None
         self.backlog: list[bytes] = []
         self.sent = 0
         peer.replies.append(self)
 
     def answer(self, payload: bytes) -> None:
+        """Send an answer, as soon as there is credit for it."""
         self.backlog.append(payload)
         self._flush()
 
@@ -146,11 +151,7 @@ class ReplyNode(BaseNode):
 class RequestNode(BaseNode):
     """The link on which requests to `$cbs` or `$management` arrive."""
 
-    __slots__ = ("address",)
-
-    def __init__(self, gateway: Gateway, peer: Peer, link: amqp.Link, address: str) -> None:
-        super().__init__(gateway, peer, link)
-        self.address = address
+    __slots__ = ()
 
     def received(self, event: amqp.Received, now: float) -> None:
         try:
@@ -182,11 +183,7 @@ class RequestNode(BaseNode):
 class SenderNode(BaseNode):
     """A client's sender: messages come in and are stored."""
 
-    __slots__ = ("address",)
-
-    def __init__(self, gateway: Gateway, peer: Peer, link: amqp.Link, address: str) -> None:
-        super().__init__(gateway, peer, link)
-        self.address = address
+    __slots__ = ()
 
     def received(self, event: amqp.Received, now: float) -> None:
         gateway, meddler = self.gateway, self.gateway.meddler
@@ -228,11 +225,10 @@ class SenderNode(BaseNode):
 class ReceiverNode(BaseNode):
     """A client's receiver: the broker's deliveries leave, the client's decisions come back."""
 
-    __slots__ = ("address", "aside", "consumer", "tokens")
+    __slots__ = ("aside", "consumer", "tokens")
 
     def __init__(self, gateway: Gateway, peer: Peer, link: amqp.Link, address: str) -> None:
-        super().__init__(gateway, peer, link)
-        self.address = address
+        super().__init__(gateway, peer, link, address)
         self.consumer: Consumer | None = None
         # Nothing is delivered, whatever credit the client has given.
         self.aside = False
@@ -273,6 +269,7 @@ class ReceiverNode(BaseNode):
             self.gateway.after_broker(now)
 
     def deliver(self, effect: Deliver, now: float) -> None:
+        """Send a message that the broker has handed out."""
         token = effect.lock_token
         gateway = self.gateway
         if gateway.traffic is not None:
@@ -311,7 +308,7 @@ class ReceiverNode(BaseNode):
             gateway.note(_DONE[type(outcome)], self.address, self.peer, now, detail)
         if not event.settled:
             for delivery_id in event.unknown:
-                link.confirm(delivery_id, delivery_id, rejected(LOCK_LOST, LOCK_LOST_TEXT))
+                link.confirm(delivery_id, delivery_id, rejected(LOCK_LOST.condition, LOCK_LOST.description))
         gateway.after_broker(now)
 
     def detached(self, now: float) -> None:

@@ -9,16 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sbrpc.topology import (
-    CorrelationFilter,
-    FalseFilter,
-    Queue,
-    Rule,
-    SqlFilter,
-    Subscription,
-    Topic,
-    TrueFilter,
-)
+from sbrpc.topology import Queue, Rule, SqlFilter, Subscription, Topic
 
 from ._system import System
 from ._text import duration, filter_of
@@ -128,17 +119,14 @@ class _Writer:
                 self.warn(where, f"it knows no {name.replace('_', ' ')}")
 
     def _rule(self, where: str, rule: Rule) -> dict[str, Any]:
+        if isinstance(rule.filter, SqlFilter) and rule.filter.parameters:
+            self.warn(where, f"rule {rule.name} has parameters, and it knows none")
         shape = filter_of(rule)
-        properties: dict[str, Any] = {}
-        match rule.filter:
-            case CorrelationFilter():
-                correlation = {_pascal(name): value for name, value in shape["correlationFilter"].items()}
-                properties = {"FilterType": "Correlation", "CorrelationFilter": correlation}
-            case SqlFilter(_, parameters) if parameters:
-                self.warn(where, f"rule {rule.name} has parameters, and it knows none")
-            case _:
-                pass
-        if isinstance(rule.filter, SqlFilter | TrueFilter | FalseFilter):
+        properties: dict[str, Any]
+        if "correlationFilter" in shape:
+            correlation = {_pascal(name): value for name, value in shape["correlationFilter"].items()}
+            properties = {"FilterType": "Correlation", "CorrelationFilter": correlation}
+        else:
             expression = shape["sqlFilter"]["sqlExpression"]
             properties = {"FilterType": "Sql", "SqlFilter": {"SqlExpression": expression}}
         if rule.action is not None:

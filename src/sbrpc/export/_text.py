@@ -158,8 +158,7 @@ def filter_of(rule: Rule) -> dict[str, Any]:
     found: dict[str, Any] = {}
     match rule.filter:
         case CorrelationFilter() as each:
-            texts = {theirs: getattr(each, ours) for ours, theirs in _CORRELATION.items()}
-            filter: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
+            filter: dict[str, Any] = {_CORRELATION[name]: text for name, text in each.fields().items()}
             if each.properties:
                 filter["properties"] = {name: str(value) for name, value in sorted(each.properties.items())}
             found = {"correlationFilter": filter, "filterType": "CorrelationFilter"}

@@ -171,6 +171,7 @@ def _encode_composite(value: Composite) -> bytes:
 
 
 def one_of(*kinds: type[Composite]) -> Kind:
+    """A field that holds a composite of one of these classes."""
     by_code = {kind.CODE: kind for kind in kinds}
     names = " or ".join(kind.NAME for kind in kinds)
 
@@ -201,4 +202,5 @@ TIMESTAMP = Kind(_timestamp, lambda value: encode(Timestamp(value)))
 
 
 def must(kind: Kind) -> Kind:
+    """The same kind of field, which may not be null."""
     return kind._replace(mandatory=True)

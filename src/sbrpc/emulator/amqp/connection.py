@@ -125,8 +125,6 @@ class Connection(Peer):
         super().__init__(limits)
         self.state = ConnectionState.START
         self._legal: dict[int, frozenset[int]] = {}
-        self.sasl_mechanism = ""
-        """What the client authenticated with; empty without SASL."""
         self._name = name
         self._own_properties = properties
         self._buffer = bytearray()
@@ -354,7 +352,6 @@ class Connection(Peer):
         self.out.append(frame(0, SaslOutcome(0 if accepted else 1).encode(), SASL_FRAME))
         if not accepted:
             raise Violation("amqp:unauthorized-access", f"SASL mechanism {init.mechanism!r} is not offered")
-        self.sasl_mechanism = str(init.mechanism)
         self._become(ConnectionState.AUTHENTICATED)
 
     def _on_open(self, channel: int, fields: list[Any], events: list[Event]) -> None:

@@ -65,8 +65,6 @@ class Link:
         self.properties: dict[Any, Any] = attach.properties or {}
         self.snd_settle_mode = 2 if attach.snd_settle_mode is None else attach.snd_settle_mode
         self.rcv_settle_mode = attach.rcv_settle_mode or 0
-        self.peer_max_message_size = attach.max_message_size or 0
-        """What the peer takes, in bytes; 0 if it did not say."""
         self.user: Any = None
         """The gateway's slot."""
         self.credit = 0

@@ -119,9 +119,11 @@ class Sections:
         return Header() if self.header_at < 0 else Header.of(read_fields(self.payload, self.header_at)[0])
 
     def delivery_annotations(self) -> dict[Any, Any]:
+        """What is for this delivery only; empty where there is none."""
         return _map(self.payload, self.delivery_annotations_at)
 
     def annotations(self) -> dict[Any, Any]:
+        """What brokers note about a message; empty where there is none."""
         return _map(self.payload, self.annotations_at)
 
     def properties(self) -> Properties:
@@ -133,6 +135,7 @@ class Sections:
         return [] if self.properties_at < 0 else read_fields(self.payload, self.properties_at)[0]
 
     def application_properties(self) -> dict[Any, Any]:
+        """What the sender's program has added; empty where there is none."""
         return _map(self.payload, self.application_properties_at)
 
     def bare_with(self, properties: Properties | None, application: Mapping[str, Any] | None) -> bytes:

@@ -209,26 +209,15 @@ def _spelling(key: object) -> str:
 
 # -- correlation filters -------------------------------------------------------------------------------
 
-_CORRELATED = (
-    "content_type",
-    "correlation_id",
-    "subject",
-    "message_id",
-    "reply_to",
-    "reply_to_session_id",
-    "session_id",
-    "to",
-)
-
 
 def _correlation(filter: topology.CorrelationFilter) -> Callable[[View], bool]:
-    wanted = tuple((name, value) for name in _CORRELATED if (value := getattr(filter, name)) is not None)
+    wanted = tuple(filter.fields().items())
     properties = tuple((_user_reader(_spelling(key)), value) for key, value in filter.properties.items())
     equal = COMPARISONS["="]
 
     def matches(view: View) -> bool:
-        for name, value in wanted:
-            if _text(view.system(name)) != value:
+        for name, text in wanted:
+            if _text(view.system(name)) != text:
                 return False
         for read, value in properties:
             found = read(view)
@@ -291,9 +280,9 @@ class _Compiler:
             case tree.Not(operand):
                 return _not(self.predicate(operand))
             case tree.And(terms):
-                return _all(tuple(map(self.predicate, terms)))
+                return _joined(tuple(map(self.predicate, terms)), decided_by=False)
             case tree.Or(terms):
-                return _any(tuple(map(self.predicate, terms)))
+                return _joined(tuple(map(self.predicate, terms)), decided_by=True)
 
     def exists(self, node: tree.Property) -> _Test:
         if isinstance(node, tree.SystemProperty):
@@ -401,32 +390,20 @@ def _not(test: _Test) -> _Test:
     return negated
 
 
-def _all(tests: tuple[_Test, ...]) -> _Test:
-    def test_all(view: View) -> bool | None:
-        result: bool | None = True
+def _joined(tests: tuple[_Test, ...], *, decided_by: bool) -> _Test:
+    """AND, which one that is false decides, or OR, which one that is true decides; else unknown wins."""
+
+    def test_until_decided(view: View) -> bool | None:
+        result: bool | None = not decided_by
         for test in tests:
             one = test(view)
-            if one is False:
-                return False
+            if one is decided_by:
+                return decided_by
             if one is None:
                 result = None
         return result
 
-    return test_all
-
-
-def _any(tests: tuple[_Test, ...]) -> _Test:
-    def test_any(view: View) -> bool | None:
-        result: bool | None = False
-        for test in tests:
-            one = test(view)
-            if one is True:
-                return True
-            if one is None:
-                result = None
-        return result
-
-    return test_any
+    return test_until_decided
 
 
 # -- actions -------------------------------------------------------------------------------------------

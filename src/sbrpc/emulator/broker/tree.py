@@ -39,38 +39,50 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Constant:
+    """A number, a text, a truth value or null."""
+
     value: int | float | str | bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class UserProperty:
+    """An application property, as the rule spells it."""
+
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class SystemProperty:
+    """A standard property: `sys.` and a name."""
+
     name: str
     """The broker's name, as in `View.system`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
+    """A value that the rule brings along: @name."""
+
     name: str
     """Lower case, without the @."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewId:
-    pass
+    """newid(): an id that nobody has had before."""
 
 
 @dataclass(frozen=True, slots=True)
 class PropertyCall:
+    """property(name): an application property whose name is computed."""
+
     name: Value
 
 
 @dataclass(frozen=True, slots=True)
 class Unary:
+    """A sign in front of a value."""
+
     operator: str
     operand: Value
 
@@ -85,6 +97,8 @@ class Arithmetic:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
+    """One value against another: =, <>, <, <=, >, >=."""
+
     operator: str
     left: Value
     right: Value
@@ -92,12 +106,16 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class IsNull:
+    """IS NULL, or IS NOT NULL."""
+
     property: Property
     negated: bool
 
 
 @dataclass(frozen=True, slots=True)
 class In:
+    """IN, or NOT IN, a list of values."""
+
     operand: Value
     choices: tuple[Value, ...]
     negated: bool
@@ -105,6 +123,8 @@ class In:
 
 @dataclass(frozen=True, slots=True)
 class Like:
+    """LIKE, or NOT LIKE, a pattern."""
+
     operand: Value
     pattern: Value
     escape: Value | None
@@ -113,32 +133,44 @@ class Like:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
+    """EXISTS(property): whether a message has it, null or not."""
+
     property: Property
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
+    """NOT a condition."""
+
     operand: Predicate
 
 
 @dataclass(frozen=True, slots=True)
 class And:
+    """Conditions joined by AND."""
+
     terms: tuple[Predicate, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
+    """Conditions joined by OR."""
+
     terms: tuple[Predicate, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Set:
+    """SET property = value."""
+
     property: Property
     value: Value
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
+    """REMOVE property."""
+
     property: UserProperty
 
 

@@ -71,7 +71,8 @@ class _Replay(_Body):
     sequence_numbers: list[int] | None = None
 
 
-Route = Callable[[Request, str], "Any | Awaitable[Any]"]
+Route = Callable[[Request, str], Any]
+"""Answers with a value, or with something to be awaited for one; the text is what follows in the path."""
 
 
 class Api:
@@ -97,7 +98,7 @@ class Api:
         self._clock = clock
         self._advance = advance
         self._changed = changed
-        self._routes: dict[str, dict[str, Callable[[Request, str], Any]]] = {
+        self._routes: dict[str, dict[str, Route]] = {
             "state": {"GET": self._state},
             "entities": {"GET": self._entities},
             "sessions": {"GET": self._sessions},

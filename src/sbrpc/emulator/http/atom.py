@@ -142,22 +142,23 @@ def _times(facts: Facts) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _window(entity: Queue | Topic) -> str:
+    window = entity.duplicate_detection_window
+    return format_duration(DEFAULT_WINDOW if window is None else window)
+
+
 def queue_description(
     queue: Queue, facts: Facts, flags: Mapping[str, bool], rules: Iterable[AuthorizationRule]
 ) -> str:
     """A queue with its counts, in the order of the service."""
-    window = queue.duplicate_detection_window
     first = (
         ("LockDuration", format_duration(queue.lock_duration)),
         ("MaxSizeInMegabytes", queue.max_size_in_megabytes),
-        ("RequiresDuplicateDetection", format_boolean(window is not None)),
+        ("RequiresDuplicateDetection", format_boolean(queue.duplicate_detection_window is not None)),
         ("RequiresSession", format_boolean(queue.requires_session)),
         ("DefaultMessageTimeToLive", format_duration(queue.default_message_time_to_live)),
         ("DeadLetteringOnMessageExpiration", format_boolean(queue.dead_lettering_on_message_expiration)),
-        (
-            "DuplicateDetectionHistoryTimeWindow",
-            format_duration(DEFAULT_WINDOW if window is None else window),
-        ),
+        ("DuplicateDetectionHistoryTimeWindow", _window(queue)),
         ("MaxDeliveryCount", queue.max_delivery_count),
         ("EnableBatchedOperations", format_boolean(flags.get("EnableBatchedOperations", True))),
         ("SizeInBytes", facts.size),
@@ -179,30 +180,20 @@ def queue_description(
         ("EnableExpress", format_boolean(flags.get("EnableExpress", False))),
         ("MaxMessageSizeInKilobytes", queue.max_message_size_in_kilobytes),
     )
-    return _document(
-        "QueueDescription",
-        _elements(first)
-        + _authorization(rules)
-        + _elements(second)
-        + _count_details(facts.counts)
-        + _elements(third),
-    )
+    parts = (_elements(first), _authorization(rules), _elements(second), _count_details(facts.counts))
+    return _document("QueueDescription", "".join(parts) + _elements(third))
 
 
 def topic_description(
     topic: Topic, facts: Facts, flags: Mapping[str, bool], rules: Iterable[AuthorizationRule]
 ) -> str:
     """A topic with its counts, in the order of the service."""
-    window = topic.duplicate_detection_window
     filtering = flags.get("FilteringMessagesBeforePublishing", False)
     first = (
         ("DefaultMessageTimeToLive", format_duration(topic.default_message_time_to_live)),
         ("MaxSizeInMegabytes", topic.max_size_in_megabytes),
-        ("RequiresDuplicateDetection", format_boolean(window is not None)),
-        (
-            "DuplicateDetectionHistoryTimeWindow",
-            format_duration(DEFAULT_WINDOW if window is None else window),
-        ),
+        ("RequiresDuplicateDetection", format_boolean(topic.duplicate_detection_window is not None)),
+        ("DuplicateDetectionHistoryTimeWindow", _window(topic)),
         ("EnableBatchedOperations", format_boolean(flags.get("EnableBatchedOperations", True))),
         ("SizeInBytes", facts.size),
         ("FilteringMessagesBeforePublishing", format_boolean(filtering)),
@@ -223,14 +214,8 @@ def topic_description(
         ("UserMetadata", topic.user_metadata),
         ("MaxMessageSizeInKilobytes", topic.max_message_size_in_kilobytes),
     )
-    return _document(
-        "TopicDescription",
-        _elements(first)
-        + _authorization(rules)
-        + _elements(second)
-        + _count_details(facts.counts)
-        + _elements(third),
-    )
+    parts = (_elements(first), _authorization(rules), _elements(second), _count_details(facts.counts))
+    return _document("TopicDescription", "".join(parts) + _elements(third))
 
 
 def subscription_description(subscription: Subscription, facts: Facts, flags: Mapping[str, bool]) -> str:

@@ -15,6 +15,7 @@ from uuid import UUID
 from sbrpc.emulator.amqp import sections
 from sbrpc.emulator.amqp.link import Link
 from sbrpc.emulator.broker import Books, Broker, Message, MessageState, Runtime, SessionInfo
+from sbrpc.emulator.broker.onward import REASONS
 from sbrpc.emulator.content import AmqpContent
 from sbrpc.emulator.nodes import ReceiverNode, SenderNode
 from sbrpc.emulator.tcp import ServerConnection
@@ -24,7 +25,6 @@ from sbrpc.topology import CorrelationFilter, Rule, SqlFilter
 __all__ = ["account", "connection", "entities", "message", "session", "traffic_entry"]
 
 _MOST_TEXT = 16 * 1024
-_REASONS = ("DeadLetterReason", "DeadLetterErrorDescription")
 
 
 def plain(value: Any) -> Any:
@@ -113,23 +113,11 @@ def _rule(rule: Rule) -> dict[str, Any]:
     if isinstance(wanted, SqlFilter):
         text = wanted.expression
     elif isinstance(wanted, CorrelationFilter):
-        fields = {name: getattr(wanted, name) for name in _CORRELATION} | dict(wanted.properties)
-        text = ", ".join(f"{name} = {plain(value)!r}" for name, value in fields.items() if value is not None)
+        fields = wanted.fields() | {k: v for k, v in wanted.properties.items() if v is not None}
+        text = ", ".join(f"{name} = {plain(value)!r}" for name, value in fields.items())
     else:
         text = "everything" if type(wanted).__name__ == "TrueFilter" else "nothing"
     return {"name": rule.name, "filter": text, "action": rule.action}
-
-
-_CORRELATION = (
-    "content_type",
-    "correlation_id",
-    "subject",
-    "message_id",
-    "reply_to",
-    "reply_to_session_id",
-    "session_id",
-    "to",
-)
 
 
 def session(info: SessionInfo, now: float) -> dict[str, Any]:
@@ -164,7 +152,7 @@ def message(item: Message) -> dict[str, Any]:
     """A message with its properties and the beginning of its body."""
     content = item.content
     properties = dict(content.user())
-    reason, description = (properties.pop(name, None) for name in _REASONS)
+    reason, description = (properties.pop(name, None) for name in REASONS)
     state = "locked" if item.state is MessageState.LOCKED else item.shown_state.name.lower()
     return {
         "sequence_number": item.sequence_number,

@@ -53,7 +53,6 @@ def test_sasl_leads_to_an_open_connection(wire: Wire, mechanism: str) -> None:
     assert mechanism in offer.mechanisms
     client.feed(frame(0, SaslInit(mechanism, b"", "host").encode(), 1))
     assert client.received() == [SaslOutcome(0)]
-    assert client.server.sasl_mechanism == mechanism
     client.feed(AMQP_HEADER)
     assert client.received() == [AMQP_HEADER]
     (event,) = client.feed(OPEN)
