@@ -8,7 +8,7 @@ BENCH_VENV ?= .venv-bench
 BENCH_BIN := $(BENCH_VENV)/bin
 BENCH_STAMP := $(BENCH_VENV)/.installed
 
-.PHONY: demo test check package format docs guarantees bench bench-emulator clean
+.PHONY: demo test check package format docs guarantees bench bench-emulator movies-validation clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("sbrpc needs Python 3.10 or newer; this is " + sys.version.split()[0] + ". Use: make PYTHON=python3.12 ...") if sys.version_info < (3, 10) else None'
@@ -54,7 +54,7 @@ docs: $(DOCS_STAMP)
 $(BENCH_STAMP): pyproject.toml benchmarks/requirements.txt
 	test -x $(BENCH_BIN)/python || $(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cli,emulator]" --requirement benchmarks/requirements.txt
+	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cli,emulator,examples]" --requirement benchmarks/requirements.txt
 	touch $@
 
 # Everything side by side; ROUNDS=1 QUICK=1 takes two minutes and leaves docs/ alone.
@@ -64,6 +64,11 @@ bench: $(BENCH_STAMP)
 # The emulator alone, under raw AMQP frames.
 bench-emulator: $(BENCH_STAMP)
 	$(BENCH_BIN)/python -m benchmarks.emulator
+
+# The movies over Service Bus and the previous way, through load and failures; QUICK=1 takes half a minute and
+# leaves docs/ alone.
+movies-validation: $(BENCH_STAMP)
+	$(BENCH_BIN)/python -m benchmarks.movies $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) $(BENCH_VENV) site benchmarks/peers/js/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["draw"]
+__all__ = ["draw", "save", "style"]
 
 Results = Mapping[str, Any]
 
@@ -38,7 +38,16 @@ _COLOURS = {
 
 def draw(results: Results, folder: Path) -> None:
     """Draw everything the results have."""
-    # The same figures give the same files.
+    style()
+    save(_throughput(results), folder / "throughput")
+    save(_latency(results), folder / "latency")
+    save(_cost(results), folder / "cost")
+    if results.get("scaling"):
+        save(_scaling(results), folder / "scaling")
+
+
+def style() -> None:
+    """Set what all pictures share. The same figures give the same files."""
     plt.rcParams.update(
         {
             "svg.hashsalt": "sbrpc",
@@ -48,14 +57,10 @@ def draw(results: Results, folder: Path) -> None:
             "grid.alpha": 0.3,
         }
     )
-    _save(_throughput(results), folder / "throughput")
-    _save(_latency(results), folder / "latency")
-    _save(_cost(results), folder / "cost")
-    if results.get("scaling"):
-        _save(_scaling(results), folder / "scaling")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG and as PNG, and forget it."""
     figure.tight_layout()
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     figure.savefig(path.with_suffix(".png"), dpi=130, metadata={"Software": None})

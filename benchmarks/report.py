@@ -13,7 +13,7 @@ from benchmarks.figures import median
 from benchmarks.scaling import SERVERS
 from benchmarks.targets import TARGETS
 
-__all__ = ["page", "summary"]
+__all__ = ["page", "summary", "table"]
 
 Results = Mapping[str, Any]
 Peer = Mapping[str, Any]
@@ -57,7 +57,7 @@ def page(results: Results) -> str:
 
 def summary(results: Results) -> str:
     """What a person at a terminal wants to see at the end."""
-    return "\n".join([_table(*_throughput_rows(results)), "", _targets(results)])
+    return "\n".join([table(*_throughput_rows(results)), "", _targets(results)])
 
 
 _HEAD = """\
@@ -113,7 +113,7 @@ cores for three processes, what is spent beside the way of a call delays it all 
 # -- tables -------------------------------------------------------------------------------------------------
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     marks = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, marks, *rows]) + "\n"
 
@@ -148,7 +148,7 @@ def _throughput_rows(results: Results) -> tuple[list[str], list[list[str]]]:
 
 
 def _throughput(results: Results) -> str:
-    return _table(*_throughput_rows(results))
+    return table(*_throughput_rows(results))
 
 
 def _latency(results: Results) -> str:
@@ -162,7 +162,7 @@ def _latency(results: Results) -> str:
         ]
         for peer in results["peers"].values()
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _tails(results: Results) -> str:
@@ -178,7 +178,7 @@ def _tails(results: Results) -> str:
         ]
         for peer in results["peers"].values()
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _cost(results: Results) -> str:
@@ -197,7 +197,7 @@ def _cost(results: Results) -> str:
             ]
         )
     text = "Per call, at 64 callers; credits as Azure counts them; resident memory at the end of a round.\n\n"
-    return text + _table(head, rows)
+    return text + table(head, rows)
 
 
 def _events(results: Results) -> str:
@@ -220,7 +220,7 @@ def _events(results: Results) -> str:
         "the publisher was told is done, which over NATS and with RabbitMQ's default means only that it was "
         "written to a socket.\n\n"
     )
-    return text + _table(head, rows)
+    return text + table(head, rows)
 
 
 def _scaling(results: Results) -> str:
@@ -240,7 +240,7 @@ def _scaling(results: Results) -> str:
     ]
     text = _WIDE.format(name="scaling", text="Growth over server processes")
     text += "\nHandlers wait 20 ms; each process runs 8 at a time.\n\n"
-    return text + _table(head, rows)
+    return text + table(head, rows)
 
 
 def _startup(results: Results) -> str:
@@ -250,7 +250,7 @@ def _startup(results: Results) -> str:
         rows.append(
             ["`sbrpc emulator`, from the start of the process to its connection string", _shown(ready)]
         )
-    return _table(["", "ms"], rows)
+    return table(["", "ms"], rows)
 
 
 def _emulator(results: Results) -> str:
@@ -278,7 +278,7 @@ def _emulator(results: Results) -> str:
             [f"share of a core with {count} idle connections", _shown(idle.get("core_share"), "{:.3f}")],
             ["connections opened per second", _shown(idle.get("opened_per_second"))],
         ]
-    return text + _table(["", "messages/s", "µs of processor each"], rows) + "\n" + _table(["", ""], more)
+    return text + table(["", "messages/s", "µs of processor each"], rows) + "\n" + table(["", ""], more)
 
 
 def _targets(results: Results) -> str:
@@ -290,7 +290,7 @@ def _targets(results: Results) -> str:
         rows.append(
             [target.text, bound, told, {True: "held", False: "**missed**", None: "not measured"}[held]]
         )
-    return _table(["", "meant", "measured", ""], rows)
+    return table(["", "meant", "measured", ""], rows)
 
 
 # -- words --------------------------------------------------------------------------------------------------
@@ -365,7 +365,7 @@ def _losses(results: Results) -> str:
             rows.append([name, told])
     if not rows:
         return "In this run, in none of the measures above by more than ten percent.\n"
-    text = "In these measures the peers named do better than sbrpc, by the factor behind them.\n\n" + _table(
+    text = "In these measures the peers named do better than sbrpc, by the factor behind them.\n\n" + table(
         ["measure", "better than sbrpc"], rows
     )
     return text + _WHY

@@ -142,4 +142,5 @@ if __name__ == "__main__":
     parser.add_argument("program", choices=apps)
     parser.add_argument("--port", type=int, required=True)
     options = parser.parse_args()
-    uvicorn.run(apps[options.program], port=options.port, log_level="warning")
+    # httpx keeps idle connections for 5 seconds: if they end here first, requests on their way are lost.
+    uvicorn.run(apps[options.program], port=options.port, log_level="warning", timeout_keep_alive=30)

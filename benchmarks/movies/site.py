@@ -1,0 +1,219 @@
+"""Both applications as processes, with databases of their own in a temporary directory.
+
+Owns which processes make up which application, killing one and starting it again, and what the databases have
+in the end. Knows nothing of load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import anyio
+import anyio.to_thread
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from benchmarks.processes import ROOT, Child, NotReady, Stage, free_port
+
+__all__ = ["FILMS", "VARIANTS", "Site", "running"]
+
+VARIANTS = {
+    "async": "Service Bus",
+    "sync": "HTTP",
+    "retry": "HTTP, with retries",
+}
+FILMS = 40  # that are there before anything is measured
+
+_EXAMPLES = ROOT / "examples"
+_PATIENCE = 60.0  # seconds that an application has to come up
+
+
+class Site:
+    """One running application. `url` is that of its HTTP API."""
+
+    def __init__(self, variant: str, services: int, directory: Path, stage: Stage) -> None:
+        self.variant = variant
+        self.services = services
+        self.films: list[dict[str, Any]] = []
+        self._stage = stage
+        self._slow = directory / "slow"
+        self._databases = {
+            "MOVIES_DATABASE": f"sqlite+aiosqlite:///{directory / 'movies.sqlite3'}",
+            "MOVIES_READ_MODEL": f"sqlite+aiosqlite:///{directory / 'read-model.sqlite3'}",
+        }
+        self._env = {
+            **self._databases,
+            "MOVIES_SLOW": str(self._slow),
+            "PYTHONPATH": os.pathsep.join(str(path) for path in (ROOT / "src", ROOT, _EXAMPLES)),
+        }
+        self._ports = {name: free_port() for name in ("api", "views", *self._names())}
+        self._children: dict[str, list[Child]] = {}
+        self.slow(0)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._ports['api']}"
+
+    def slow(self, factor: float) -> None:
+        """From now on, statements of the service take so many times as long; with 0, no longer than ever."""
+        new = self._slow.with_suffix(".new")
+        new.write_text(str(factor))
+        new.replace(self._slow)
+
+    # -- processes ----------------------------------------------------------------------------------------
+
+    def _names(self) -> list[str]:
+        return [f"service {number}" for number in range(self.services)]
+
+    @property
+    def reader(self) -> str:
+        """The process that keeps the read model."""
+        return "events" if self.variant == "async" else "views"
+
+    def launch(self) -> None:
+        """Start all of it."""
+        if self.variant == "async":
+            config = str(_EXAMPLES / "movies" / "Config.json")
+            self._start(
+                "emulator", "movies", "emulator", "--config", config, "--port", "0", "--http-port", "0"
+            )
+            self._env["SERVICEBUS_CONNECTION_STRING"] = self._children["emulator"][0].ready("Endpoint=sb://")
+        else:
+            self._env["MOVIES_VIEWS_URL"] = f"http://127.0.0.1:{self._ports['views']}"
+            self._env["MOVIES_SERVICE_URL"] = ",".join(
+                f"http://127.0.0.1:{self._ports[name]}" for name in self._names()
+            )
+            self._env["MOVIES_SYNC_RETRY"] = str(int(self.variant == "retry"))
+        for name in (*self._names(), self.reader, "api"):
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        """Start one process, for the first time or again."""
+        program = name.split()[0]
+        if self.variant == "async":
+            port = ["--port", str(self._ports["api"])] if program == "api" else []
+            self._start(name, "movies", program, *port)
+        else:
+            self._start(name, "movies.sync", program, "--port", str(self._ports[name]))
+
+    def _start(self, name: str, module: str, *arguments: str) -> None:
+        launcher = ["-m", "benchmarks.movies.slow"] if name.startswith("service") else ["-m"]
+        command = [sys.executable, *launcher, module, *arguments]
+        child = self._stage.start(f"{self.variant} {name}", command, env=self._env, cwd=_EXAMPLES)
+        self._children.setdefault(name, []).append(child)
+
+    def kill(self, name: str) -> None:
+        """End a process the hard way."""
+        os.killpg(self._children[name][-1].pid, signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """End everything at once; what was to be looked at has been looked at."""
+        for children in self._children.values():
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+
+    def check(self) -> None:
+        """`NotReady` with what it said, if a process has ended by itself."""
+        for name, children in self._children.items():
+            if (code := children[-1].process.poll()) not in (None, -signal.SIGKILL):
+                raise NotReady(f"{self.variant} {name} ended with {code}\n{children[-1].log()}")
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Processor time used so far by each kind of process."""
+        used: Counter[str] = Counter()
+        for name, children in self._children.items():
+            kind = "read model" if name == self.reader else name.split()[0]
+            used[kind] += sum(child.cpu_seconds() for child in children if child.process.poll() is None)
+        return dict(used)
+
+    # -- coming up ----------------------------------------------------------------------------------------
+
+    async def ready(self, http: aiohttp.ClientSession) -> None:
+        """Wait until every process has done its part, and the first films are there and listed."""
+        for number in range(FILMS):
+            film = {"title": f"Film {number}", "genre": "First"}
+            self.films.append(await self._until(http, "POST", "/movies", 201, film))
+        listed = 0
+        while listed < FILMS:
+            listed = (await self._until(http, "GET", "/movies?limit=1", 200))["total"]
+        with anyio.fail_after(_PATIENCE):
+            while len([*self._slow.parent.glob("slow.*[0-9]")]) < self.services:
+                async with anyio.create_task_group() as group:
+                    for film in self.films[: 4 * self.services]:
+                        group.start_soon(self._until, http, "GET", f"/movies/{film['id']}", 200)
+
+    async def _until(
+        self, http: aiohttp.ClientSession, method: str, path: str, status: int, body: object = None
+    ) -> Any:
+        """What the API answers as soon as it answers with this status."""
+        with anyio.fail_after(_PATIENCE):
+            while True:
+                self.check()
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with http.request(method, self.url + path, json=body) as response:
+                        if response.status == status:
+                            return await response.json()
+                await anyio.sleep(0.1)
+
+    # -- what is written down -----------------------------------------------------------------------------
+
+    async def books(self, acknowledged: Sequence[str], asked: Sequence[str]) -> dict[str, Any]:
+        """What became of the films that were to be created: titles that were promised, and all."""
+        began = time.monotonic()
+        while True:
+            films = await self._rows("MOVIES_DATABASE", "movies")
+            views = await self._rows("MOVIES_READ_MODEL", "movie_views")
+            apart = len(set(films) ^ set(views))
+            if not apart or time.monotonic() - began > 20:
+                break
+            await anyio.sleep(0.1)
+        titles = Counter(title for _, title, _ in films)
+        return {
+            "asked": len(asked),
+            "acknowledged": len(acknowledged),
+            "lost": sum(not titles[title] for title in acknowledged),
+            "doubled": sum(titles[title] > 1 for title in asked),
+            "done_unacknowledged": sum(titles[title] > 0 for title in set(asked) - set(acknowledged)),
+            "apart": apart,
+        }
+
+    async def _rows(self, database: str, table: str) -> list[tuple[int, str, int]]:
+        engine = create_async_engine(self._databases[database])
+        try:
+            async with engine.connect() as connection:
+                found = await connection.execute(text(f"SELECT id, title, version FROM {table}"))
+                return [(row.id, row.title, row.version) for row in found]
+        finally:
+            await engine.dispose()
+
+
+@contextlib.asynccontextmanager
+async def running(variant: str, services: int = 1) -> AsyncIterator[Site]:
+    """An application that is up, with its first films; gone afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix="movies-validation-"))
+    try:
+        with Stage() as stage:
+            site = Site(variant, services, directory, stage)
+            try:
+                await anyio.to_thread.run_sync(site.launch)
+                async with aiohttp.ClientSession() as http:
+                    await site.ready(http)
+                site.slow(1)
+                yield site
+                site.check()
+            finally:
+                site.kill_all()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
