@@ -60,8 +60,8 @@ def test_every_request_is_counted_once() -> None:
 
 
 def test_a_short_run_keeps_every_promise_over_service_bus(tmp_path: Path) -> None:
-    """With the service killed and in a burst, every request over Service Bus is answered and no film is lost or
-    doubled; over HTTP, requests fail with the service. What becomes of them is written down."""
+    """Killing the service and a burst cost no request over Service Bus, and lose or double no film; over HTTP
+    requests fail with the service. All of it is written down."""
     subprocess.run([*COMMAND, "--quick", "--output", tmp_path], cwd=ROOT, check=True, timeout=240)
     results = json.loads((tmp_path / "movies-validation" / "results.json").read_text(encoding="utf-8"))
     scenarios = results["scenarios"]
