@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
+MERMAID := $(VENV)/mermaid.min.js
 BENCH_VENV ?= .venv-bench
 BENCH_BIN := $(BENCH_VENV)/bin
 BENCH_STAMP := $(BENCH_VENV)/.installed
@@ -46,9 +47,14 @@ $(DOCS_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
 	touch $@
 
+# Browsers draw the diagrams; with npm here, the script for it becomes a part of the site.
+$(MERMAID): $(DOCS_STAMP)
+	cd $(VENV) && pack=$$(npm pack --silent mermaid@11) && tar -xzOf "$$pack" package/dist/mermaid.min.js >mermaid.tmp \
+	  && rm "$$pack" && mv mermaid.tmp mermaid.min.js || echo "docs: no mermaid from npm; browsers will fetch it elsewhere" >&2
+
 # The documentation as a site, in site/; a link that leads nowhere is an error.
-docs: $(DOCS_STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+docs: $(DOCS_STAMP) $(MERMAID)
+	MERMAID=$(MERMAID) NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The other libraries, and what draws the pictures, in an environment of their own.
 $(BENCH_STAMP): pyproject.toml benchmarks/requirements.txt

@@ -1,17 +1,20 @@
 """What the documentation's build adds: a page for each public module, made of what the module says of itself.
 
 Owns which modules are public (no underscore, no command), in what order their names stand, and where a page
-goes that the navigation does not name. It imports nothing of sbrpc: the sources are read.
+goes that the navigation does not name; also takes the script along that draws diagrams, where `MERMAID` says
+where it is, so that browsers need no other site. It imports nothing of sbrpc: the sources are read.
 """
 
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.utils import get_relative_url
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "sbrpc"
 COMMANDS = {"__main__", "cli"}
@@ -20,6 +23,14 @@ BESIDES = {
     "sbrpc.emulator": ["control.FaultControl", "control.FaultHandle", "broker.books.Books"],
     "sbrpc.pytest_plugin": ["sbrpc_bench", "sbrpc_new_bench"],
 }
+
+MERMAID = "assets/javascripts/mermaid.min.js"
+
+
+def mermaid() -> str | None:
+    """The script on this machine, if there is one."""
+    path = os.environ.get("MERMAID", "")
+    return os.path.abspath(path) if os.path.isfile(path) else None
 
 
 def modules() -> dict[str, ast.Module]:
@@ -70,6 +81,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         members = ["connect"] if name == "sbrpc" else names(module) + BESIDES.get(name, [])
         text = [f"# {name}", purpose(module), *(f"::: {name}.{member}" for member in members)]
         files.append(File.generated(config, page(name), content="\n\n".join(text) + "\n"))
+    if (script := mermaid()) is not None:
+        files.append(File.generated(config, MERMAID, abs_src_path=script))
     return files
 
 
@@ -82,3 +95,12 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
             rows.append(f"| [`{name}`]({name}.md) | {first} |")
         markdown = markdown.replace("<!-- modules -->", "\n".join(["| module | |", "|---|---|", *rows]))
     return markdown.replace("```python run\n", "```python\n")
+
+
+def on_post_page(output: str, page: Any, config: MkDocsConfig) -> str:
+    """Have the script loaded where there is a diagram; it is large."""
+    if mermaid() is None or 'class="mermaid"' not in output:
+        return output
+    script = f'<script src="{get_relative_url(MERMAID, page.url)}"></script>'
+    # Ahead of the theme's own script, which asks another site for it otherwise.
+    return output.replace("</head>", f"{script}</head>", 1)

@@ -156,7 +156,9 @@ class OutboxRelay:
         lease: float = 60.0,
     ) -> None:
         self.name = str(uuid.uuid4())
+        """By which its claims are known."""
         self.published = 0
+        """How many events it has published."""
         self._engine = engine
         self._outbox = outbox
         self._bus = bus

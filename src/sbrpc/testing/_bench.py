@@ -167,7 +167,7 @@ class Bench:
         given = {each.name.lower(): each for each in self._given_to(topic.name)}
         subscriptions = []
         for each in topic.subscriptions:
-            subscribed = bus._subscriptions.get(each.name)
+            subscribed = bus.subscriptions.get(each.name)
             if each.name.lower() in given:
                 each = given[each.name.lower()]
             elif subscribed is not None and subscribed.ordered is None:

@@ -57,7 +57,7 @@ def entities_of(wanted: Iterable[Entity], reply_queue: str | None = None) -> Ent
             )
     for user in users:
         if isinstance(user, RpcServer):
-            queue = Queue(user.queue, requires_session=user._sessions is not None)
+            queue = Queue(user.queue, requires_session=user.ordered)
             entities.queues.setdefault(queue.name.lower(), queue)
         elif isinstance(user, EventBus):
             topic = user.topology()

@@ -55,7 +55,7 @@ def server_of(connection: ServiceBusClient, contract: type[Contract], service: o
             "this server connects elsewhere; make it with the bench's `connection`, or pass a function that "
             "makes it from a connection"
         )
-    if contract not in server._contracts:
+    if contract not in server.contracts:
         raise ContractError(f"this server does not serve {contract.__name__}")
     return server
 
@@ -136,6 +136,7 @@ class Explaining:
         self._crashes = crashes
 
     def invoke(self, spec: MethodSpec, request: Any, options: CallOptions) -> Coroutine[Any, Any, Any]:
+        """Make a call."""
         return self._explained(self._invoker.invoke(spec, request, options))
 
     async def _explained(self, call: Coroutine[Any, Any, Any]) -> Any:
@@ -147,6 +148,7 @@ class Explaining:
     async def invoke_stream(
         self, spec: MethodSpec, request: Any, options: CallOptions
     ) -> AsyncGenerator[Any, None]:
+        """Make a call whose reply is streamed."""
         replies = self._invoker.invoke_stream(spec, request, options)
         try:
             async for reply in replies:
