@@ -6,9 +6,9 @@ Knows one call and the sender it goes to, not where replies come from and how ma
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from tenacity import (
     AsyncRetrying,
@@ -23,11 +23,19 @@ from ._bundles import MOST_IN_A_BUNDLE, CallPart
 from ._codec import difference
 from ._sender import Outgoing, Sender
 from ._wire import OK, Address, Reply, Request, error_of
-from .context import Deadline
+from .context import CallInfo, Deadline
 from .contract import MethodSpec
-from .errors import DecodeError, FailedPrecondition, InvalidArgument, RpcError, SbrpcError, Unavailable
+from .errors import (
+    DeadlineExceeded,
+    DecodeError,
+    FailedPrecondition,
+    InvalidArgument,
+    RpcError,
+    SbrpcError,
+    Unavailable,
+)
 
-__all__ = ["RETRY", "Call", "StopAt", "at", "encode", "post", "result"]
+__all__ = ["RETRY", "Call", "Known", "StopAt", "Terms", "at", "encode", "post", "result", "too_late"]
 
 # How calls that may be repeated are, unless the client says otherwise.
 RETRY = AsyncRetrying(
@@ -38,13 +46,27 @@ RETRY = AsyncRetrying(
 )
 
 
+class Terms(NamedTuple):
+    """What is particular to one call. A `CallInfo` says the same and more, and takes three times as long."""
+
+    call_id: str
+    deadline: Deadline
+    metadata: Mapping[str, str]
+    session_id: str | None
+
+
+Known = CallInfo | Terms
+"""What is known about a call: by middleware, or without any."""
+
+
 class Call:
     """A call that waits for its one reply."""
 
-    __slots__ = ("_deadline", "_item", "_request", "_sender", "control", "future")
+    __slots__ = ("_deadline", "_item", "_request", "_sender", "_spec", "control", "future")
 
-    def __init__(self, sender: Sender, deadline: Deadline) -> None:
+    def __init__(self, sender: Sender, spec: MethodSpec, deadline: Deadline) -> None:
         self._sender = sender
+        self._spec = spec
         self._deadline = deadline
         self._request: Request | None = None
         self._item: Outgoing | None = None
@@ -87,6 +109,10 @@ class Call:
         if error is not None and not self.future.done():
             self.future.set_exception(error)
 
+    def late(self) -> None:
+        """The deadline has passed."""
+        self.fail(too_late(self._sender, self._spec))
+
     def over(self) -> None:
         """Nobody waits any more; what has not left need not leave."""
         if self._item is not None:
@@ -123,6 +149,14 @@ def post(
     item = Outgoing((), part.size, deadline, done, request.session_id, part=part)
     sender.post(item)
     return item
+
+
+def too_late(sender: Sender, spec: MethodSpec) -> RpcError:
+    """The error of a call whose deadline has passed: whether it left at all."""
+    if not sender.ready:
+        why = f": {sender.failure}" if sender.failure else ""
+        return Unavailable(f"{spec}: {sender.entity!r} could not be reached before the deadline{why}")
+    return DeadlineExceeded(f"{spec} did not answer in time")
 
 
 def encode(spec: MethodSpec, request: Any) -> bytes:

@@ -275,13 +275,33 @@ class Receiver:
 
     async def _loop(self, tasks: anyio.abc.TaskGroup) -> None:
         while True:
+            # The scope serves many waits, for it costs as much as what a message is; only being called out of
+            # one uses it up.
+            scope = _sdk.bounded(math.inf)
+            try:
+                with scope:
+                    if await self._turns(tasks, scope):
+                        return
+            except asyncio.CancelledError:
+                # Called out of its wait while it handles a lost link, the SDK loses what on Python 3.10
+                # tells this cancellation from one from outside. Of that one the outer scopes know.
+                outside = anyio.current_effective_deadline() == -math.inf
+                if sys.version_info >= (3, 11) or outside or not scope.cancel_called:
+                    raise
+                raise _sdk.LinkLost(f"{self._what}: the link broke") from None
+
+    async def _turns(self, tasks: anyio.abc.TaskGroup, scope: anyio.CancelScope) -> bool:
+        """Settle and receive, until stopped (True), or as long as the scope lasts (False)."""
+        while not scope.cancel_called:
             self._wake.clear()
             await self._begin_operations(tasks)
             if self._broken is not None:
                 raise self._broken
             busy = bool(self._operations or self._under_way)
             if self._receiving and self._has_room():
-                came = await self._receive(_NO_WAIT if busy else _WAIT)
+                came = await self._receive(_NO_WAIT if busy else _WAIT, scope)
+                if scope.cancel_called:
+                    break
                 if self._under_way:
                     # The settlements must get their turns: looking into the SDK's buffer waits for nothing.
                     # Waiting in earnest would have to be called off, and that can lose the link's credit.
@@ -294,8 +314,9 @@ class Receiver:
                     await asyncio.sleep(0)
             elif self._under_way or not self._operations:
                 if self._stopped and not busy:
-                    return
+                    return True
                 await self._wake.wait()
+        return False
 
     async def _begin_operations(self, tasks: anyio.abc.TaskGroup) -> None:
         """Do one thing that is to be done, or begin everything if the broker has turned out to be slow."""
@@ -309,23 +330,14 @@ class Receiver:
             self._under_way.add(operation)
             tasks.start_soon(self._perform, operation, name=f"{operation.name} over {self._what}")
 
-    async def _receive(self, wait: float) -> bool:
-        messages: list[ServiceBusReceivedMessage] = []
-        scope = _sdk.bounded(math.inf)
+    async def _receive(self, wait: float, scope: anyio.CancelScope) -> bool:
+        self._waiting = scope
         try:
-            with scope:
-                self._waiting = scope
-                try:
-                    messages = await self._sdk.receive_messages(max_message_count=1, max_wait_time=wait)
-                finally:
-                    self._waiting = None
-        except asyncio.CancelledError:
-            # Called out of its wait while it handles a lost link, the SDK loses what on Python 3.10
-            # tells this cancellation from one from outside. Of that one the outer scopes know.
-            outside = anyio.current_effective_deadline() == -math.inf
-            if sys.version_info >= (3, 11) or outside or not scope.cancel_called:
-                raise
-            raise _sdk.LinkLost(f"{self._what}: the link broke") from None
+            messages = await self._sdk.receive_messages(max_message_count=1, max_wait_time=wait)
+        finally:
+            self._waiting = None
+            if scope.deadline != math.inf:
+                scope.deadline = math.inf
         for message in messages:
             self.received += 1
             self.outstanding += 1

@@ -115,7 +115,7 @@ class Epoch:
     emptied: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Pending:
     """A call that waits for its reply. `on_reply` takes what arrives and says whether that was all of it."""
 

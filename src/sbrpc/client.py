@@ -27,7 +27,7 @@ from tenacity import (
 )
 
 from . import _sdk
-from ._calls import RETRY, Call, StopAt, at, encode, post, result
+from ._calls import RETRY, Call, Known, StopAt, Terms, at, encode, post, result, too_late
 from ._link import PROMPT
 from ._pace import Pace
 from ._replies import ReplyChannel
@@ -44,12 +44,11 @@ from ._wire import (
     request_message,
     size_of,
 )
-from .context import CallInfo, Deadline, current_deadline
+from .context import CallInfo, Deadline, deadline_in
 from .contract import CallOptions, Contract, MethodKind, MethodSpec, stub_of
 from .errors import (
     DeadlineExceeded,
     NotRunning,
-    RpcError,
     SbrpcError,
     Unavailable,
 )
@@ -271,27 +270,21 @@ class RpcClient:
 
     # -- calls -------------------------------------------------------------------------------------------
 
-    def _info(self, queue: str, spec: MethodSpec, options: CallOptions, request: Any) -> CallInfo:
-        timeouts = [t for t in (spec.timeout, options.timeout) if t is not None]
-        deadline = min(Deadline.after(min(timeouts, default=self._timeout)), current_deadline())
+    def _terms(self, spec: MethodSpec, options: CallOptions, request: Any) -> Terms:
+        timeout = spec.timeout
+        if timeout is None or (options.timeout is not None and options.timeout < timeout):
+            timeout = options.timeout
         key = options.key
         if key is None and spec.key is not None:
             key = spec.key(request)
-        return CallInfo(
-            method=spec.subject,
-            call_id=self._new_id(),
-            deadline=deadline,
-            metadata=options.metadata,
-            contract=spec.contract,
-            queue=queue,
-            session_id=key,
-        )
+        until = deadline_in(self._timeout if timeout is None else timeout)
+        return Terms(self._new_id(), until, options.metadata, key)
 
     def _new_id(self) -> str:
         # Random once and counted then: asking the system for randomness takes longer than all else here.
         return f"{self._ids}{next(self._count):x}"
 
-    async def _call(self, queue: str, spec: MethodSpec, request: Any, info: CallInfo) -> Any:
+    async def _call(self, queue: str, spec: MethodSpec, request: Any, info: Known) -> Any:
         body = encode(spec, request)
         if spec.kind is MethodKind.ONE_WAY:
             return await self._command(queue, spec, body, info)
@@ -312,7 +305,7 @@ class RpcClient:
         queue: str,
         spec: MethodSpec,
         body: bytes,
-        info: CallInfo,
+        info: Known,
     ) -> Any:
         """The call under a policy; `first` is how its first attempt ended, if that has been made."""
         call_id = info.call_id
@@ -331,12 +324,12 @@ class RpcClient:
         retrying.stop = policy.stop | StopAt(info.deadline)  # type: ignore[operator]
         return await retrying(attempt)
 
-    async def _attempt(self, queue: str, spec: MethodSpec, body: bytes, info: CallInfo, call_id: str) -> Any:
+    async def _attempt(self, queue: str, spec: MethodSpec, body: bytes, info: Known, call_id: str) -> Any:
         channel, _ = self._running()
         began = monotonic()
-        call = Call(self._sender_to(queue), info.deadline)
+        call = Call(self._sender_to(queue), spec, info.deadline)
         address = channel.register(call_id, info.deadline, call.on_reply, call.fail)
-        timer = at(info.deadline, lambda: call.fail(self._too_late(queue, spec, info)))
+        timer = at(info.deadline, call.late)
         try:
             call.send(self._request(spec, body, info, call_id, address), alone=not spec.bundle)
             reply = await call.future
@@ -352,7 +345,7 @@ class RpcClient:
         return result(spec, reply)
 
     async def _stream(
-        self, queue: str, spec: MethodSpec, request: Any, info: CallInfo
+        self, queue: str, spec: MethodSpec, request: Any, info: Known
     ) -> AsyncGenerator[Any, None]:
         channel, _ = self._running()
         body = encode(spec, request)
@@ -364,10 +357,11 @@ class RpcClient:
 
         address = channel.register(info.call_id, info.deadline, inflow.push, fail)
         item: Outgoing | None = None
-        timer = at(info.deadline, lambda: fail(self._too_late(queue, spec, info)))
+        sender = self._sender_to(queue)
+        timer = at(info.deadline, lambda: fail(too_late(sender, spec)))
         try:
             request = self._request(spec, body, info, info.call_id, address)
-            item = post(self._sender_to(queue), request, info.deadline, fail, alone=True)
+            item = post(sender, request, info.deadline, fail, alone=True)
             while (reply := await inflow.next()) is not None:
                 yield result(spec, reply)
                 total = inflow.grant()
@@ -381,14 +375,19 @@ class RpcClient:
             if inflow.control is not None and not inflow.ended:
                 self._tell(CANCEL, info.call_id, inflow.control)
 
-    async def _command(self, queue: str, spec: MethodSpec, body: bytes, info: CallInfo) -> None:
+    async def _command(self, queue: str, spec: MethodSpec, body: bytes, info: Known) -> None:
         message = request_message(self._request(spec, body, info, info.call_id))
         await self._sender_to(queue).send(
             [message], size_of(message), deadline=info.deadline, group=info.session_id
         )
 
     def _request(
-        self, spec: MethodSpec, body: bytes, info: CallInfo, call_id: str, reply_to: Address | None = None
+        self,
+        spec: MethodSpec,
+        body: bytes,
+        info: Known,
+        call_id: str,
+        reply_to: Address | None = None,
     ) -> Request:
         remaining = info.deadline.remaining()
         if remaining <= 0:
@@ -429,13 +428,6 @@ class RpcClient:
             self._orphans.popitem(last=False)
         self._tell(CANCEL, reply.call_id, reply.control)
 
-    def _too_late(self, queue: str, spec: MethodSpec, info: CallInfo) -> RpcError:
-        sender = self._senders.get(queue)
-        if sender is not None and not sender.ready:
-            why = f": {sender.failure}" if sender.failure else ""
-            return Unavailable(f"{spec}: {queue!r} could not be reached before the deadline{why}")
-        return DeadlineExceeded(f"{spec} did not answer in time")
-
 
 _PREFETCH = 50
 
@@ -452,28 +444,37 @@ class _Destination:
     def invoke(self, spec: MethodSpec, request: Any, options: CallOptions) -> Coroutine[Any, Any, Any]:
         if options.metadata:
             check_metadata(options.metadata)
-        info = self._client._info(self._queue, spec, options, request)
+        terms = self._client._terms(spec, options, request)
         if not self._middleware:
-            return self._client._call(self._queue, spec, request, info)
-        return self._through(spec, request, info)
+            return self._client._call(self._queue, spec, request, terms)
+        return self._through(spec, request, terms)
 
-    async def _through(self, spec: MethodSpec, request: Any, info: CallInfo) -> Any:
+    async def _through(self, spec: MethodSpec, request: Any, terms: Terms) -> Any:
         async def call(request: Any, info: CallInfo) -> Any:
             if spec.kind is MethodKind.STREAM:
                 return self._client._stream(self._queue, spec, request, info)
             return await self._client._call(self._queue, spec, request, info)
 
+        info = CallInfo(
+            method=spec.subject,
+            call_id=terms.call_id,
+            deadline=terms.deadline,
+            metadata=terms.metadata,
+            contract=spec.contract,
+            queue=self._queue,
+            session_id=terms.session_id,
+        )
         return await chain(self._middleware, call)(request, info)
 
     async def invoke_stream(
         self, spec: MethodSpec, request: Any, options: CallOptions
     ) -> AsyncGenerator[Any, None]:
         check_metadata(options.metadata)
-        info = self._client._info(self._queue, spec, options, request)
+        terms = self._client._terms(spec, options, request)
         if self._middleware:
-            replies = await self._through(spec, request, info)
+            replies = await self._through(spec, request, terms)
         else:
-            replies = self._client._stream(self._queue, spec, request, info)
+            replies = self._client._stream(self._queue, spec, request, terms)
         try:
             async for reply in replies:
                 yield reply

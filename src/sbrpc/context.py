@@ -22,7 +22,7 @@ NO_METADATA: Mapping[str, str] = MappingProxyType({})
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Deadline:
     """A point in monotonic time, in seconds. `min()` combines two; `Deadline.never()` is the neutral one."""
 
@@ -64,6 +64,15 @@ _NEVER = Deadline.never()
 def current_deadline() -> Deadline:
     """The deadline of the enclosing scope or handler, `Deadline.never()` where there is none."""
     return _current.get() or _NEVER
+
+
+def deadline_in(seconds: float) -> Deadline:
+    """The deadline of what may take so long: `seconds` from now, or the enclosing one if that is nearer."""
+    if math.isnan(seconds):
+        raise ValueError("a timeout must be a number of seconds, not nan")
+    enclosing = _current.get()
+    until = time.monotonic() + seconds
+    return Deadline(until) if enclosing is None or until <= enclosing.at else enclosing
 
 
 class deadline:
