@@ -24,8 +24,8 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from movies.problems import Problem
 from sbrpc.errors import DeadlineExceeded, Unavailable, error_for
+from sbrpc.web import Problem
 
 # With retries, a call is tried until its deadline, as long as that cannot do a thing twice.
 STOP = stop_never if os.environ.get("MOVIES_SYNC_RETRY") == "1" else stop_after_attempt(1)

@@ -14,7 +14,6 @@ from sqlalchemy import delete, insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 import movies.api
-from movies import problems
 from movies.contract import (
     ChangedMovie,
     Movie,
@@ -28,6 +27,7 @@ from movies.contract import (
 from movies.database import READ_MODEL_URL, SERVICE_URL, opened
 from movies.events import MovieView, ReadModel
 from movies.service import Base, change, create, find, remove
+from sbrpc.web import describe_problems
 
 from . import Peer
 
@@ -55,7 +55,7 @@ apps = {
 }
 api_app, service_app, views_app = apps.values()
 for app in apps.values():
-    problems.install(app)
+    describe_problems(app)
 
 # -- the HTTP API: passes everything on, and waits
 
