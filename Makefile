@@ -72,9 +72,9 @@ bench-emulator: $(BENCH_STAMP)
 	$(BENCH_BIN)/python -m benchmarks.emulator
 
 # The movies over Service Bus and the previous way, through load and failures; QUICK=1 takes half a minute and
-# leaves docs/ alone.
+# leaves docs/ alone, POSTGRES=1 takes PostgreSQL in place of SQLite.
 movies-validation: $(BENCH_STAMP)
-	$(BENCH_BIN)/python -m benchmarks.movies $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+	$(BENCH_BIN)/python -m benchmarks.movies $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(POSTGRES),--postgres)
 
 clean:
 	rm -rf $(VENV) $(BENCH_VENV) site benchmarks/peers/js/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

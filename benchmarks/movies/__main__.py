@@ -13,12 +13,14 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import anyio
+from tests.postgres import postgres
 
 from benchmarks import machine
 from benchmarks.movies import report, scenarios
@@ -34,6 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make movies-validation", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="everything short, kept out of docs/")
     parser.add_argument("--only", help=f"some of {', '.join(scenarios.FULL.what)}, separated by commas")
+    parser.add_argument("--postgres", action="store_true", help="a PostgreSQL of its own in place of SQLite")
     parser.add_argument("--output", type=Path, help="folder of the page and its pictures")
     arguments = parser.parse_args()
     plan = scenarios.QUICK if arguments.quick else scenarios.FULL
@@ -45,7 +48,11 @@ def main() -> int:
 
     began = time.monotonic()
     try:
-        results = asyncio.run(_interruptible(_measure(plan, wanted), _LIMIT[arguments.quick]))
+        with postgres() if arguments.postgres else nullcontext() as server:
+            if arguments.postgres and server is None:
+                parser.error("PostgreSQL is not installed: there is no initdb")
+            work = _measure(replace(plan, server=server), wanted)
+            results = asyncio.run(_interruptible(work, _LIMIT[arguments.quick]))
     except (asyncio.CancelledError, KeyboardInterrupt):
         print("interrupted; what had been started is stopped, nothing is written", file=sys.stderr)
         return 130
@@ -99,7 +106,8 @@ async def _measure(plan: scenarios.Plan, wanted: list[str]) -> dict[str, Any]:
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine.describe(),
         "versions": machine.versions(),
-        "plan": asdict(plan),
+        "plan": asdict(replace(plan, server=None)),
+        "database": "PostgreSQL" if plan.server else "SQLite",
         "scenarios": found,
         "failed": failed,
     }

@@ -102,9 +102,9 @@ _READER = """\
 ## The read model is killed
 
 The same with the process that keeps the read model: the event handler here, the service `views` there. Over
-HTTP each write and each list needs it. With retries they wait for it, and since the service has its
-transaction open meanwhile, and with it its only connection to SQLite, reads wait behind them. Over Service
-Bus nobody waits for the event handler: for a while, lists are older.
+HTTP each write and each list needs it. With retries they wait for it; the service has its transaction open
+meanwhile, and with SQLite that is its only connection, so that reads wait as well. Over Service Bus nobody
+waits for the event handler: for a while, lists are older.
 """
 
 _SLOW = """\
@@ -179,7 +179,7 @@ def _about(results: Figures) -> str:
     return (
         f"Measured {results['at'][:10]} on {machine['cores']} cores of {machine['processor']}, "
         f"{machine['memory']}, {machine['system']}, {machine['python']}; {libraries}. "
-        f"The run took {results['minutes']:.1f} minutes{short}.\n"
+        f"Databases: {results['database']}. The run took {results['minutes']:.1f} minutes{short}.\n"
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from benchmarks.movies.databases import books
 from benchmarks.movies.load import Asked, Callers, calling, count
 from benchmarks.movies.site import Site, running
 from benchmarks.movies.slow import FILM
@@ -47,6 +48,8 @@ class Plan:
     burst_deadline: float = 60.0
     deadlines: Sequence[float] = (1, 2, 4, 6, 8, 12, 20, 30)
     """Of those who show where the boundary is."""
+    server: str | None = None
+    """The URL of a PostgreSQL; SQLite without."""
 
 
 BOTH = ("async", "sync")
@@ -97,7 +100,7 @@ async def scale(variant: str, plan: Plan) -> dict[str, Any]:
 
 
 async def _scale(variant: str, services: int, plan: Plan) -> dict[str, Any]:
-    async with running(variant, services) as site, calling(site.url, site.films) as callers:
+    async with running(variant, plan.server, services) as site, calling(site.url, site.films) as callers:
         found = {}
         for number in plan.callers:
             already, before = len(callers.asked), site.cpu_seconds()
@@ -115,7 +118,7 @@ async def _scale(variant: str, services: int, plan: Plan) -> dict[str, Any]:
 
 async def costs(variant: str, plan: Plan) -> dict[str, Any]:
     """What one caller meets who is alone, without pretended work: latency, and the lag of the read model."""
-    async with running(variant) as site, calling(site.url, site.films) as callers:
+    async with running(variant, plan.server) as site, calling(site.url, site.films) as callers:
         site.slow(0)
         asked = await callers.closed(1, plan.warm, plan.lone)
         lag = await callers.lag(plan.creates)
@@ -134,7 +137,7 @@ async def burst(variant: str, plan: Plan) -> dict[str, Any]:
     steady, rate = CAPACITY / 5, CAPACITY * BURST_FACTOR
     # What the steady callers leave of the capacity has to work off the burst.
     working_off = plan.burst * rate / (CAPACITY - steady)
-    async with running(variant) as site, calling(site.url, site.films) as callers:
+    async with running(variant, plan.server) as site, calling(site.url, site.films) as callers:
         began = time.monotonic()
         async with anyio.create_task_group() as group:
             lasting = plan.before + plan.burst + working_off
@@ -190,7 +193,7 @@ async def _under_load(
     deadlines: Sequence[float],
     after: float,
 ) -> dict[str, Any]:
-    async with running(variant) as site, calling(site.url, site.films) as callers:
+    async with running(variant, plan.server) as site, calling(site.url, site.films) as callers:
         began = time.monotonic()
         lasting = plan.before + plan.fault + after
         async with anyio.create_task_group() as group:
@@ -210,7 +213,8 @@ _STEP = 1.0
 async def _figures(site: Site, callers: Callers, fault: float, over: float) -> dict[str, Any]:
     asked = sorted(callers.asked, key=lambda each: each.due)
     creates = [each for each in asked if each.what == "create"]
-    books = await site.books([each.title for each in creates if each.right], [each.title for each in creates])
+    titles = [each.title for each in creates]
+    written = await books(site.databases, [each.title for each in creates if each.right], titles)
     suffering = [each.due for each in asked if each.due >= over and (not each.right or each.took > SLOW)]
     during = [each for each in asked if fault <= each.due < over]
     return {
@@ -218,7 +222,7 @@ async def _figures(site: Site, callers: Callers, fault: float, over: float) -> d
         **_latency([each for each in asked if each.right]),
         "fault": [fault, over],
         "recovered_after": max(suffering, default=over) - over,
-        "books": books,
+        "books": written,
         "series": _series(asked),
         "by_deadline": {
             f"{deadline:g}": count([each for each in during if each.deadline == deadline])

@@ -1,29 +1,25 @@
-"""Both applications as processes, with databases of their own in a temporary directory.
+"""Both applications as processes, with databases of their own.
 
-Owns which processes make up which application, killing one and starting it again, and what the databases have
-in the end. Knows nothing of load.
+Owns which processes make up which application, killing one and starting it again. Knows nothing of load.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import anyio
 import anyio.to_thread
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
+from benchmarks.movies.databases import databases
 from benchmarks.processes import ROOT, Child, NotReady, Stage, free_port
 
 __all__ = ["FILMS", "VARIANTS", "Site", "running"]
@@ -42,18 +38,17 @@ _PATIENCE = 60.0  # seconds that an application has to come up
 class Site:
     """One running application. `url` is that of its HTTP API."""
 
-    def __init__(self, variant: str, services: int, directory: Path, stage: Stage) -> None:
+    def __init__(
+        self, variant: str, services: int, urls: Mapping[str, str], slow: Path, stage: Stage
+    ) -> None:
         self.variant = variant
         self.services = services
         self.films: list[dict[str, Any]] = []
         self._stage = stage
-        self._slow = directory / "slow"
-        self._databases = {
-            "MOVIES_DATABASE": f"sqlite+aiosqlite:///{directory / 'movies.sqlite3'}",
-            "MOVIES_READ_MODEL": f"sqlite+aiosqlite:///{directory / 'read-model.sqlite3'}",
-        }
+        self.databases = urls
+        self._slow = slow
         self._env = {
-            **self._databases,
+            **urls,
             "MOVIES_SLOW": str(self._slow),
             "PYTHONPATH": os.pathsep.join(str(path) for path in (ROOT / "src", ROOT, _EXAMPLES)),
         }
@@ -167,53 +162,24 @@ class Site:
                             return await response.json()
                 await anyio.sleep(0.1)
 
-    # -- what is written down -----------------------------------------------------------------------------
-
-    async def books(self, acknowledged: Sequence[str], asked: Sequence[str]) -> dict[str, Any]:
-        """What became of the films that were to be created: titles that were promised, and all."""
-        began = time.monotonic()
-        while True:
-            films = await self._rows("MOVIES_DATABASE", "movies")
-            views = await self._rows("MOVIES_READ_MODEL", "movie_views")
-            apart = len(set(films) ^ set(views))
-            if not apart or time.monotonic() - began > 20:
-                break
-            await anyio.sleep(0.1)
-        titles = Counter(title for _, title, _ in films)
-        return {
-            "asked": len(asked),
-            "acknowledged": len(acknowledged),
-            "lost": sum(not titles[title] for title in acknowledged),
-            "doubled": sum(titles[title] > 1 for title in asked),
-            "done_unacknowledged": sum(titles[title] > 0 for title in set(asked) - set(acknowledged)),
-            "apart": apart,
-        }
-
-    async def _rows(self, database: str, table: str) -> list[tuple[int, str, int]]:
-        engine = create_async_engine(self._databases[database])
-        try:
-            async with engine.connect() as connection:
-                found = await connection.execute(text(f"SELECT id, title, version FROM {table}"))
-                return [(row.id, row.title, row.version) for row in found]
-        finally:
-            await engine.dispose()
-
 
 @contextlib.asynccontextmanager
-async def running(variant: str, services: int = 1) -> AsyncIterator[Site]:
-    """An application that is up, with its first films; gone afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="movies-validation-"))
-    try:
-        with Stage() as stage:
-            site = Site(variant, services, directory, stage)
-            try:
-                await anyio.to_thread.run_sync(site.launch)
-                async with aiohttp.ClientSession() as http:
-                    await site.ready(http)
-                site.slow(1)
-                yield site
-                site.check()
-            finally:
-                site.kill_all()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+async def running(variant: str, server: str | None, services: int = 1) -> AsyncIterator[Site]:
+    """An application that is up, with its first films; gone afterwards, with its databases.
+
+    They are SQLite's, or in the PostgreSQL that `server` is a URL of.
+    """
+    with tempfile.TemporaryDirectory(prefix="movies-validation-", ignore_cleanup_errors=True) as temporary:
+        directory = Path(temporary)
+        async with databases(server, directory) as urls:
+            with Stage() as stage:
+                site = Site(variant, services, urls, directory / "slow", stage)
+                try:
+                    await anyio.to_thread.run_sync(site.launch)
+                    async with aiohttp.ClientSession() as http:
+                        await site.ready(http)
+                    site.slow(1)
+                    yield site
+                    site.check()
+                finally:
+                    site.kill_all()
