@@ -9,43 +9,41 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import uvicorn
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.responses import HTMLResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
 from sqlalchemy import extract, func, or_, select
 from starlette.middleware.base import RequestResponseEndpoint
 
-from sbrpc import RpcClient, connect
+from sbrpc import EventBus, RpcClient
 from sbrpc.errors import Unavailable
 from sbrpc.export import asyncapi_document, asyncapi_page, system_of
+from sbrpc.sql import Watch
+from sbrpc.web import Web, describe_problems
 
-from . import deployment, problems
-from .changes import watching
-from .contract import REPLY_QUEUE, ChangedMovie, Count, Movie, MovieId, MoviePage, MovieRef, Movies, NewMovie
-from .database import READ_MODEL_URL, film, opened
-from .events import MovieView, ReadModel
+from .contract import (
+    EVENTS,
+    REPLY_QUEUE,
+    TOPIC,
+    ChangedMovie,
+    Count,
+    Movie,
+    MovieId,
+    MoviePage,
+    MovieRef,
+    Movies,
+    NewMovie,
+)
+from .database import READ_MODEL_URL, engine_at, film, prepared
+from .events import VIEWS, MovieView, ReadModel, positions
 
-
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with (
-        connect() as connection,
-        RpcClient(connection, reply_queue=REPLY_QUEUE) as client,
-        opened(READ_MODEL_URL, ReadModel.metadata) as engine,
-        watching(engine) as changes,
-    ):
-        app.state.client, app.state.read_model, app.state.changes = client, engine, changes
-        client.of(Movies)  # so that the link to the service opens now, not with the first call
-        yield
-
-
-app = FastAPI(title="Movies", lifespan=lifespan)
-problems.install(app)
+http = FastAPI(title="Movies")
+describe_problems(http)
 
 
 async def service(
@@ -55,46 +53,60 @@ async def service(
     ] = 10,
 ) -> Movies:
     """The movies service, with the deadline this caller asks for."""
-    client: RpcClient = request.app.state.client
-    return client.of(Movies, timeout=request_timeout)
+    return request.app.state.client.of(Movies, timeout=request_timeout)
 
 
 Service = Annotated[Movies, Depends(service)]
 
 
-class EventStream(StreamingResponse):
-    media_type = "text/event-stream"
-
-
-@app.post("/movies", status_code=201)
+@http.post("/movies", status_code=201)
 async def create_movie(body: NewMovie, movies: Service, response: Response) -> Movie:
     movie = await movies.create_movie(body)
     response.headers["Location"] = f"/movies/{movie.id}"
     return movie
 
 
-@app.get("/movies/events", response_class=EventStream)
-async def movie_events(request: Request) -> EventStream:
-    """Each change as the read model learns of it, as server-sent events; the data is a `Change`."""
-    return EventStream(request.app.state.changes.follow(), headers={"Cache-Control": "no-store"})
+class Change(BaseModel):
+    """A film has changed; `movie` is what it is now, unless it is deleted."""
+
+    id: MovieId
+    version: int
+    movie: Movie | None
 
 
-@app.get("/movies/{id}")
+@http.get("/movies/events", response_class=EventSourceResponse)
+async def movie_events(request: Request) -> AsyncIterator[ServerSentEvent]:
+    """Each `Change` as the read model learns of it, as server-sent events."""
+    moved = request.app.state.watch.follow()
+    yield ServerSentEvent(event="ready", data={}, retry=1000)  # whoever lists after this misses nothing
+    async for versions in moved:
+        left = [*versions]
+        while some := [int(left.pop()) for _ in left[:500]]:  # a statement takes only so many parameters
+            async with request.app.state.read_model.connect() as database:
+                found = await database.execute(select(MovieView).where(MovieView.id.in_(some)))
+            films = {row.id: film(row) for row in found}
+            for id in some:
+                movie = films.get(id)
+                version = movie.version if movie else versions[str(id)]
+                yield ServerSentEvent(data=Change(id=id, version=version, movie=movie))
+
+
+@http.get("/movies/{id}")
 async def get_movie(id: MovieId, movies: Service) -> Movie:
     return await movies.get_movie(MovieRef(id=id))
 
 
-@app.put("/movies/{id}")
+@http.put("/movies/{id}")
 async def update_movie(id: MovieId, body: ChangedMovie, movies: Service) -> Movie:
     return await movies.update_movie(Movie(id=id, **body.model_dump()))
 
 
-@app.delete("/movies/{id}", status_code=204)
+@http.delete("/movies/{id}", status_code=204)
 async def delete_movie(id: MovieId, movies: Service) -> None:
     await movies.delete_movie(MovieRef(id=id))
 
 
-@app.get("/movies")
+@http.get("/movies")
 async def list_movies(
     request: Request,
     search: Annotated[str, Query(max_length=100, description="In the title or the director.")] = "",
@@ -123,25 +135,26 @@ async def list_movies(
         return MoviePage(movies=[film(row) for row in await database.execute(page)], total=total or 0)
 
 
-@app.get("/asyncapi.json")
+@http.get("/asyncapi.json")
 async def asyncapi() -> dict[str, Any]:
     """The service and its events as AsyncAPI, for tools."""
-    return asyncapi_document(system_of({"movies": deployment.service}), title="Movies", version=app.version)
+    offered = [Movies, EventBus("", topic=TOPIC, source="/movies"), *EVENTS]
+    return asyncapi_document(system_of({"movies": offered}), title="Movies", version=http.version)
 
 
-@app.get("/asyncapi", response_class=HTMLResponse)
+@http.get("/asyncapi", response_class=HTMLResponse)
 async def asyncapi_as_page() -> str:
     """The same for people."""
     return asyncapi_page(await asyncapi())
 
 
-@app.get("/health/live")
+@http.get("/health/live")
 async def live() -> dict[str, str]:
     """This process runs."""
     return {"status": "live"}
 
 
-@app.get("/health/ready")
+@http.get("/health/ready")
 async def ready(request: Request) -> dict[str, str]:
     """Calls can leave, replies can arrive and the read model can be read: send traffic here."""
     if not request.app.state.client.is_ready:
@@ -151,7 +164,7 @@ async def ready(request: Request) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@app.middleware("http")
+@http.middleware("http")
 async def trace(request: Request, call_next: RequestResponseEndpoint) -> Response:
     """Say in each response which process answered, and how many milliseconds it took."""
     began = time.perf_counter()
@@ -176,21 +189,14 @@ class Page(StaticFiles):
 
 
 # Last, since it takes every path that no route above has taken.
-app.mount("/", Page(directory=Path(__file__).with_name("static"), html=True))
+http.mount("/", Page(directory=Path(__file__).with_name("static"), html=True))
 
 
-class Server(uvicorn.Server):
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()
-            print(f"http://{host}:{port}", flush=True)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        app.state.changes.close()  # uvicorn would wait for these streams, which have no end
-        await super().shutdown(sockets)
-
-
-async def serve(port: int) -> None:
-    """Answer HTTP requests until SIGTERM or SIGINT; prints the URL once it does."""
-    await Server(uvicorn.Config(app, port=port, log_level="warning")).serve()
+def app(connection: str) -> list[object]:
+    """What `sbrpc run movies.api:app` runs: what the routes need first, and HTTP last."""
+    http.state.read_model = engine = engine_at(READ_MODEL_URL)
+    http.state.watch = Watch(engine, positions, VIEWS)
+    http.state.client = RpcClient(connection, reply_queue=REPLY_QUEUE)
+    host, port = os.environ.get("MOVIES_HOST", "127.0.0.1"), int(os.environ.get("MOVIES_PORT", "8000"))
+    web = Web(http, host=host, port=port)
+    return [prepared(engine, ReadModel.metadata), http.state.client, Movies, http.state.watch, web]

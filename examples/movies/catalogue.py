@@ -12,15 +12,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from .contract import NewMovie
 
 FILE = Path(__file__).with_name("data") / "movies.json"
 
-# The file was compiled in 2010 and lists what was announced for 2011. A later date is an old film whose
-# two-digit year was read in the wrong century: "Gone with the Wind", 2039.
-LAST_RELEASE = datetime.date(2011, 12, 31)
+
+class Row(NewMovie):
+    """A film as the file has it, which was compiled in 2010 and lists what was announced for 2011. A later
+    date is an old film whose two-digit year was read in the wrong century: "Gone with the Wind", 2039."""
+
+    @field_validator("title", mode="before")
+    @classmethod
+    def single_spaces(cls, title: object) -> object:
+        return " ".join(title.split()) if isinstance(title, str) else title
+
+    @field_validator("released")
+    @classmethod
+    def not_later(cls, released: datetime.date | None) -> datetime.date | None:
+        if released and released.year > 2011:
+            raise ValueError("is in the future of a catalogue that ends in 2011")
+        return released
 
 
 @dataclass(frozen=True)
@@ -42,38 +56,20 @@ def load(file: Path = FILE) -> tuple[list[NewMovie], list[Rejected]]:
 
 def sort_out(rows: Iterable[object]) -> tuple[list[NewMovie], list[Rejected]]:
     """Films and rejections. Of films with the same title and date the first one counts."""
-    films: list[NewMovie] = []
+    films: dict[tuple[str, datetime.date | None], tuple[int, NewMovie]] = {}
     rejected: list[Rejected] = []
-    seen: dict[tuple[str, datetime.date | None], int] = {}
     for index, row in enumerate(rows):
-        film = _film(row)
-        if isinstance(film, NewMovie):
-            first = seen.setdefault((film.title.casefold(), film.released), index)
-            if first == index:
-                films.append(film)
-                continue
-            film = f"duplicate: same title and release date as row {first}"
-        title = row.get("title") if isinstance(row, dict) else row
-        rejected.append(Rejected(index, str(title), film))
-    return films, rejected
+        try:
+            film = Row.model_validate(row)
+            first, _ = films.setdefault((film.title.casefold(), film.released), (index, film))
+            reason = "" if first == index else f"duplicate: same title and release date as row {first}"
+        except ValidationError as error:
+            reason = "; ".join(map(_told, error.errors()))
+        if reason:
+            rejected.append(Rejected(index, str(row.get("title") if isinstance(row, dict) else row), reason))
+    return [film for _, film in films.values()], rejected
 
 
-def _film(row: object) -> NewMovie | str:
-    """The film of one row, or why it is none."""
-    if not isinstance(row, dict):
-        return f"not an object but {json.dumps(row)[:40]}"
-    title = row.get("title")
-    if title is None:
-        return "title: missing"
-    if not isinstance(title, str):
-        return f"title: {json.dumps(title)[:40]} is not text"
-    try:
-        film = NewMovie.model_validate(row | {"title": " ".join(title.split())})
-    except ValidationError as error:
-        return "; ".join(
-            f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}, not {str(wrong['input'])[:40]!r}"
-            for wrong in error.errors()
-        )
-    if film.released and film.released > LAST_RELEASE:
-        return f"released: {film.released} is in the future of a catalogue that ends in {LAST_RELEASE.year}"
-    return film
+def _told(wrong: ErrorDetails) -> str:
+    what = wrong["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(map(str, wrong['loc'])) or 'row'}: {what}, not {json.dumps(wrong['input'])[:40]}"

@@ -112,3 +112,6 @@ class MovieUpdated(MovieEvent, type="movies.movie.updated.v1"):
 
 class MovieDeleted(MovieEvent, type="movies.movie.deleted.v1"):
     """A film is gone; `movie` is what it was, one version later."""
+
+
+EVENTS = (MovieCreated, MovieUpdated, MovieDeleted)

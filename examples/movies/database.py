@@ -8,13 +8,18 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, MetaData, event
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import BigInteger, Connection, Double, Integer, MetaData, event
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import Mapped, mapped_column
-from sqlalchemy.schema import CreateIndex, CreateTable
+
+from sbrpc import SbrpcError
 
 from .contract import Movie
 
@@ -39,7 +44,7 @@ class MovieColumns:
     distributor: Mapped[str | None]
     rating: Mapped[str | None]
     running_time_min: Mapped[int | None]
-    imdb_rating: Mapped[float | None]
+    imdb_rating: Mapped[float | None] = mapped_column(Double)
     imdb_votes: Mapped[int | None] = mapped_column(BigInteger)
     worldwide_gross: Mapped[int | None] = mapped_column(BigInteger)
 
@@ -49,23 +54,43 @@ def film(row: object) -> Movie:
     return Movie.model_validate(row, from_attributes=True)
 
 
-@asynccontextmanager
-async def opened(url: str, tables: MetaData) -> AsyncIterator[AsyncEngine]:
-    """An engine on the database at `url`, with its tables made if they are missing."""
+def engine_at(url: str) -> AsyncEngine:
+    """An engine for the database at `url`. Nothing is opened yet."""
+    if not url.startswith("sqlite"):
+        return create_async_engine(url)
     # SQLite has one writer: one connection queues in order here instead of waiting for file locks there.
-    sqlite = url.startswith("sqlite")
-    engine = create_async_engine(url, **{"pool_size": 1, "max_overflow": 0} if sqlite else {})
-    if sqlite:
-        event.listen(engine.sync_engine, "connect", _configure_sqlite)
+    engine = create_async_engine(url, pool_size=1, max_overflow=0)
+    event.listen(engine.sync_engine, "connect", _configure_sqlite)
+    return engine
+
+
+@asynccontextmanager
+async def prepared(engine: AsyncEngine, tables: MetaData) -> AsyncIterator[AsyncEngine]:
+    """The engine, on a database that has the tables as the code knows them; closed in the end."""
     try:
-        async with engine.begin() as connection:
-            for table in tables.sorted_tables:  # `if_not_exists`, since several processes may start at once
-                await connection.execute(CreateTable(table, if_not_exists=True))
-                for index in table.indexes:
-                    await connection.execute(CreateIndex(index, if_not_exists=True))
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(migrate, tables)
+        except (SQLAlchemyError, OSError) as error:
+            reason = getattr(error, "orig", error)
+            raise SbrpcError(f"the database {engine.url} cannot be used: {reason}") from error
         yield engine
     finally:
         await engine.dispose()
+
+
+def opened(url: str, tables: MetaData) -> AbstractAsyncContextManager[AsyncEngine]:
+    """The same for a URL."""
+    return prepared(engine_at(url), tables)
+
+
+def migrate(connection: Connection, tables: MetaData) -> None:
+    """Bring a database up to date. Of processes that start at once, one does it and the others wait."""
+    sqlite = connection.dialect.name == "sqlite"
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "SELECT pg_advisory_xact_lock(1)")
+    config = Config(attributes={"connection": connection, "tables": tables})
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    command.upgrade(config, "head")
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:

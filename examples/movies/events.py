@@ -6,19 +6,19 @@ one may arrive twice, or late after a crash: the version decides, so the databas
 
 from __future__ import annotations
 
-from sqlalchemy import delete, insert
+from sqlalchemy import MetaData, delete, insert
 from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase
 
-from sbrpc import EventBus, connect
+from sbrpc import EventBus
 from sbrpc.sql import Positions
 
-from .contract import LANES, SUBSCRIPTION, TOPIC, MovieCreated, MovieDeleted, MovieEvent, MovieUpdated
-from .database import READ_MODEL_URL, MovieColumns, opened
+from .contract import EVENTS, LANES, SUBSCRIPTION, TOPIC, MovieDeleted, MovieEvent
+from .database import READ_MODEL_URL, MovieColumns, engine_at, prepared
 
 
 class ReadModel(DeclarativeBase):
-    pass
+    metadata = MetaData(info={"database": "read model"})
 
 
 class MovieView(MovieColumns, ReadModel):
@@ -32,30 +32,22 @@ positions = Positions(ReadModel.metadata)
 VIEWS = "movie-views"  # under this name
 
 
-async def serve(database: str = READ_MODEL_URL) -> None:
-    """Follow the events until SIGTERM or SIGINT."""
-    async with connect() as connection, opened(database, ReadModel.metadata) as engine:
-        bus = EventBus(connection, topic=TOPIC)
-        sessions = async_sessionmaker(engine)
+def app(connection: str) -> list[object]:
+    """What `sbrpc run movies.events:app` runs."""
+    engine = engine_at(READ_MODEL_URL)
+    sessions = async_sessionmaker(engine)
+    bus = EventBus(connection, topic=TOPIC)
 
-        # What has piled up in a lane is one transaction.
-        @bus.on(
-            MovieCreated,
-            MovieUpdated,
-            MovieDeleted,
-            subscription=SUBSCRIPTION,
-            max_concurrent_sessions=LANES,
-            batch=100,
-        )
-        async def project(events: list[MovieEvent]) -> None:
-            newest = {str(e.movie.id): e for e in sorted(events, key=lambda e: e.movie.version)}
-            versions = {key: e.movie.version for key, e in newest.items()}
-            async with sessions.begin() as session:
-                # Without those that came before, and those that a later one has overtaken.
-                news = [newest[key] for key in await positions.advance_all(session, VIEWS, versions)]
-                await session.execute(delete(MovieView).where(MovieView.id.in_([e.movie.id for e in news])))
-                if rows := [e.movie.model_dump() for e in news if not isinstance(e, MovieDeleted)]:
-                    await session.execute(insert(MovieView), rows)
+    # What has piled up in a lane is one transaction.
+    @bus.on(*EVENTS, subscription=SUBSCRIPTION, max_concurrent_sessions=LANES, batch=100)
+    async def project(events: list[MovieEvent]) -> None:
+        newest = {str(e.movie.id): e for e in sorted(events, key=lambda e: e.movie.version)}
+        versions = {key: e.movie.version for key, e in newest.items()}
+        async with sessions.begin() as session:
+            # Without those that came before, and those that a later one has overtaken.
+            news = [newest[key] for key in await positions.advance_all(session, VIEWS, versions)]
+            await session.execute(delete(MovieView).where(MovieView.id.in_([e.movie.id for e in news])))
+            if rows := [e.movie.model_dump() for e in news if not isinstance(e, MovieDeleted)]:
+                await session.execute(insert(MovieView), rows)
 
-        print("The event handler keeps the read model up to date.", flush=True)
-        await bus.serve()
+    return [prepared(engine, ReadModel.metadata), bus]

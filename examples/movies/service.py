@@ -5,36 +5,27 @@ It knows no HTTP and no read model. Run as many as you like: they share the queu
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
-from sqlalchemy import JSON, delete, func, select, update
+from sqlalchemy import JSON, MetaData, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-import sbrpc
-from sbrpc import CallInfo, EventBus, RpcServer, connect
+from sbrpc import CallInfo, EventBus, Queue, RpcServer
 from sbrpc.errors import Aborted, NotFound, RpcError
 from sbrpc.sql import Outbox, OutboxRelay
 
-from .contract import (
-    TOPIC,
-    ListMovies,
-    Movie,
-    MovieCreated,
-    MovieDeleted,
-    MovieEvent,
-    MoviePage,
-    MovieRef,
-    Movies,
-    MovieUpdated,
-    NewMovie,
-)
-from .database import SERVICE_URL, MovieColumns, film, opened
+from . import contract
+from .contract import ListMovies, Movie, MovieEvent, MoviePage, MovieRef, Movies, NewMovie
+from .database import SERVICE_URL, MovieColumns, engine_at, film, prepared
 
 
 class Base(DeclarativeBase):
+    metadata = MetaData(info={"database": "service"})
     type_annotation_map = {dict[str, Any]: JSON}  # noqa: RUF012  # SQLAlchemy's way to say it
 
 
@@ -49,8 +40,10 @@ class Change(Base):
 
     call_id: Mapped[str] = mapped_column(primary_key=True)
     movie: Mapped[dict[str, Any]]
+    served_by: Mapped[str | None]
 
 
+PROCESS = f"{socket.gethostname()}:{os.getpid()}"
 outbox = Outbox(Base.metadata, source="/movies")
 
 
@@ -58,14 +51,14 @@ async def create(session: AsyncSession, new: NewMovie) -> MovieEvent:
     row = MovieRow(**new.model_dump(), version=1)
     session.add(row)
     await session.flush()  # gives it its id
-    return MovieCreated(movie=film(row))
+    return contract.MovieCreated(movie=film(row))
 
 
 async def change(session: AsyncSession, movie: Movie) -> MovieEvent:
     values = movie.model_dump(exclude={"id"}) | {"version": movie.version + 1}
     mine = (MovieRow.id == movie.id, MovieRow.version == movie.version)
     if row := await session.scalar(update(MovieRow).where(*mine).values(values).returning(MovieRow)):
-        return MovieUpdated(movie=film(row))
+        return contract.MovieUpdated(movie=film(row))
     current = await find(session, movie.id)
     raise Aborted(
         f"movie {movie.id} is at version {current.version}, the change was made from {movie.version}",
@@ -76,7 +69,7 @@ async def change(session: AsyncSession, movie: Movie) -> MovieEvent:
 async def remove(session: AsyncSession, which: MovieRef) -> MovieEvent:
     row = await session.scalar(delete(MovieRow).where(MovieRow.id == which.id).returning(MovieRow))
     gone = film(row or missing(which.id))
-    return MovieDeleted(movie=gone.model_copy(update={"version": gone.version + 1}))
+    return contract.MovieDeleted(movie=gone.model_copy(update={"version": gone.version + 1}))
 
 
 async def find(session: AsyncSession, id: int) -> Movie:
@@ -87,57 +80,54 @@ def missing(id: int) -> NoReturn:
     raise NotFound(f"there is no movie {id}")
 
 
-async def serve(url: str = SERVICE_URL) -> None:
-    """Answer calls until SIGTERM or SIGINT; what runs by then is finished first."""
-    async with connect() as connection, opened(url, Base.metadata) as engine:
-        sessions = async_sessionmaker(engine, expire_on_commit=False)
-        server = RpcServer(connection, Movies)
-        bus = EventBus(connection, topic=TOPIC)
+def app(connection: str) -> list[object]:
+    """What `sbrpc run movies.service:app` runs, and `sbrpc export` reads: all that this program needs."""
+    engine = engine_at(SERVICE_URL)
+    sessions = async_sessionmaker(engine, expire_on_commit=False)
+    server = RpcServer(connection, Movies)
+    bus = EventBus(connection, topic=contract.TOPIC, source="/movies")
 
-        async def once(info: CallInfo, work: Callable[[AsyncSession], Awaitable[MovieEvent]]) -> Movie:
-            """Do the work, note it and announce it, all or nothing. A call may come twice; it works once."""
-            try:
-                async with sessions.begin() as session:
-                    event = await work(session)
-                    session.add(Change(call_id=info.call_id, movie=event.movie.model_dump(mode="json")))
-                    await outbox.add(session, event, key=event.lane)
-                return event.movie
-            except (RpcError, IntegrityError):
-                async with sessions() as session:
-                    earlier = await session.get(Change, info.call_id)
-                if earlier is None:
-                    raise
-                return Movie.model_validate(earlier.movie)
-
-        @server.method(Movies.get_movie)
-        async def get_movie(request: MovieRef) -> Movie:
+    async def once(info: CallInfo, work: Callable[[AsyncSession], Awaitable[MovieEvent]]) -> Movie:
+        """Do the work, note it and announce it, all or nothing. A call may come twice; it works once."""
+        try:
+            async with sessions.begin() as session:
+                event = await work(session)
+                movie = event.movie.model_dump(mode="json")
+                session.add(Change(call_id=info.call_id, movie=movie, served_by=PROCESS))
+                await outbox.add(session, event, key=event.lane)
+            return event.movie
+        except (RpcError, IntegrityError):
             async with sessions() as session:
-                return await find(session, request.id)
+                earlier = await session.get(Change, info.call_id)
+            if earlier is None:
+                raise
+            return Movie.model_validate(earlier.movie)
 
-        @server.method(Movies.list_movies)
-        async def list_movies(request: ListMovies) -> MoviePage:
-            page = (
-                select(MovieRow).where(MovieRow.id > request.after).order_by(MovieRow.id).limit(request.limit)
-            )
-            async with sessions() as session:
-                total = await session.scalar(select(func.count()).select_from(MovieRow))
-                return MoviePage(movies=[film(row) for row in await session.scalars(page)], total=total or 0)
+    @server.method(Movies.get_movie)
+    async def get_movie(request: MovieRef) -> Movie:
+        async with sessions() as session:
+            return await find(session, request.id)
 
-        @server.method(Movies.create_movie)
-        async def create_movie(request: NewMovie, info: CallInfo) -> Movie:
-            return await once(info, lambda session: create(session, request))
+    @server.method(Movies.list_movies)
+    async def list_movies(request: ListMovies) -> MoviePage:
+        page = select(MovieRow).where(MovieRow.id > request.after).order_by(MovieRow.id).limit(request.limit)
+        async with sessions() as session:
+            total = await session.scalar(select(func.count()).select_from(MovieRow))
+            return MoviePage(movies=[film(row) for row in await session.scalars(page)], total=total or 0)
 
-        @server.method(Movies.update_movie)
-        async def update_movie(request: Movie, info: CallInfo) -> Movie:
-            return await once(info, lambda session: change(session, request))
+    @server.method(Movies.create_movie)
+    async def create_movie(request: NewMovie, info: CallInfo) -> Movie:
+        return await once(info, lambda session: create(session, request))
 
-        @server.method(Movies.delete_movie)
-        async def delete_movie(request: MovieRef, info: CallInfo) -> None:
-            await once(info, lambda session: remove(session, request))
+    @server.method(Movies.update_movie)
+    async def update_movie(request: Movie, info: CallInfo) -> Movie:
+        return await once(info, lambda session: change(session, request))
 
-        async def announce() -> None:
-            print("The movies service answers calls.", flush=True)
+    @server.method(Movies.delete_movie)
+    async def delete_movie(request: MovieRef, info: CallInfo) -> None:
+        await once(info, lambda session: remove(session, request))
 
-        # Publishes what the outbox has. A short lease: when a service dies, another relay soon goes on.
-        relay = OutboxRelay(engine, outbox, bus, lease=10)
-        await sbrpc.serve(server, bus, relay, announce)
+    # Publishes what the outbox has. Short leases and locks: when a service dies, another one soon goes on.
+    relay = OutboxRelay(engine, outbox, bus, lease=10)
+    queue = Queue("movies", lock_duration=5)
+    return [prepared(engine, Base.metadata), server, bus, relay, queue, *contract.EVENTS]

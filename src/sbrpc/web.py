@@ -52,6 +52,22 @@ STATUS: Mapping[ErrorCode, int] = {
 wrong with such a request. Codes without a row are 500, since the caller can do nothing about them."""
 
 
+def _listening(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    # With its protocol named: asyncio turns Nagle's algorithm off for such sockets only, and what waits for
+    # an acknowledgement waits 40 ms.
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)  # as uvicorn does
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 class _Uvicorn(uvicorn.Server):
     """uvicorn that says when it answers, and leaves signals to whoever runs it together with others."""
 
@@ -97,7 +113,7 @@ class Web:
         if self._server is not None:
             raise NotRunning("this web application is already running")
         try:
-            listener = socket.create_server((self.host, self.port))
+            listener = _listening(self.host, self.port)
         except OSError as error:
             raise SbrpcError(
                 f"cannot listen on {self.host}, port {self.port}: {error.strerror or error}; choose another"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import signal
 import socket
 import subprocess
@@ -49,8 +50,11 @@ def family(mark: str) -> dict[int, str]:
             words = (directory / "cmdline").read_bytes().decode().split("\0")
         except OSError:  # it ended, or is somebody else's
             continue
+        apps = re.findall(r"movies\.(\w+):app", " ".join(words))
         if marked and "movies" in words:
             found[int(directory.name)] = words[words.index("movies") + 1]
+        elif marked and len(apps) == 1:  # a worker of `sbrpc run`
+            found[int(directory.name)] = apps[0]
     return found
 
 

@@ -158,7 +158,8 @@ async def _tell_when_ready(group: Group, things: Sequence[Any], parent: Parent) 
 def _parts(things: Sequence[Any]) -> Iterator[dict[str, Any]]:
     for thing in things:
         where = getattr(thing, "queue", None) or getattr(thing, "topic", None)
-        named = getattr(thing, "__qualname__", None) or type(thing).__name__
+        # Of an @asynccontextmanager, its function.
+        named = getattr(getattr(thing, "func", thing), "__qualname__", None) or type(thing).__name__
         part: dict[str, Any] = {"name": f"{named} {where}" if isinstance(where, str) else named}
         if hasattr(thing, "is_ready"):
             part["ready"] = bool(thing.is_ready)
