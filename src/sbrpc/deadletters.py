@@ -99,7 +99,11 @@ class Outcome:
 
 
 class DeadLetters:
-    """The dead letters of a queue, or of one subscription of a topic."""
+    """The dead letters of a queue, or of one subscription of a topic.
+
+    Each call opens links of its own and closes them, so calls may run at the same time. All raise
+    `EntityNotFound`, `AccessDenied` or another `BusError` where Service Bus does not let them.
+    """
 
     def __init__(
         self,

@@ -417,13 +417,14 @@ def _deliveries(facts: Facts, wanted: Wanted) -> Says | None:
 
 
 def _time_to_live(facts: Facts, wanted: Wanted) -> Says | None:
-    if None in (facts.time_to_live, wanted.deadline) or facts.time_to_live >= wanted.deadline:  # type: ignore[operator]
+    life, deadline = facts.time_to_live, wanted.deadline
+    if life is None or deadline is None or life >= deadline:
         return None
     return (
         Severity.WARNING,
-        f"messages live for {facts.time_to_live:g} s, and calls may take {wanted.deadline:g} s",
+        f"messages live for {life:g} s, and calls may take {deadline:g} s",
         "each message is cut to that, silently: calls that had time left get no answer",
-        f"set the default time to live to {wanted.deadline:g} s or more",
+        f"set the default time to live to {deadline:g} s or more",
     )
 
 

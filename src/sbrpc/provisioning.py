@@ -138,7 +138,11 @@ def _check_sessions(what: str, existing: bool, wanted: bool) -> None:
 
 
 def read(admin: ServiceBusAdministrationClient, wanted: Iterable[Queue | Topic]) -> Found:
-    """What the namespace has of what is wanted."""
+    """What the namespace has of what is wanted. Needs the Manage right; blocks, as the SDK's management does.
+
+    Raises:
+        azure.core.exceptions.AzureError: the management API refuses, or cannot be reached.
+    """
     found = Found()
     for entity in wanted:
         name = entity.name.lower()
@@ -160,7 +164,11 @@ def read(admin: ServiceBusAdministrationClient, wanted: Iterable[Queue | Topic])
 
 
 def apply(admin: ServiceBusAdministrationClient, steps: Iterable[Step]) -> None:
-    """Make the changes, one after the other; one that fails ends it, and what is done stays done."""
+    """Make the changes, one after the other; one that fails ends it, and what is done stays done.
+
+    Raises:
+        azure.core.exceptions.AzureError: the management API refuses, or cannot be reached.
+    """
     for step in steps:
         entity, topic, subscription = step.entity, str(step.topic), str(step.subscription)
         match entity:

@@ -81,6 +81,7 @@ async def _sbrpc_bench_anyio(anyio_backend: Any, sbrpc_new_bench: Bench) -> Asyn
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Have the bench opened by pytest-asyncio where that is what runs the tests."""
     if config.pluginmanager.has_plugin("asyncio"):
         config.pluginmanager.register(_for_pytest_asyncio(), "sbrpc-asyncio")
 
@@ -89,11 +90,11 @@ def _for_pytest_asyncio() -> object:
     # By name: sbrpc does not depend on it, so type checkers need not have it either.
     fixture: Any = import_module("pytest_asyncio").fixture
 
-    @fixture(scope="session", loop_scope="session")  # type: ignore[untyped-decorator]
     async def _sbrpc_bench_asyncio(sbrpc_new_bench: Bench) -> AsyncIterator[None]:
         async with sbrpc_new_bench:
             yield
 
     fixtures = ModuleType("sbrpc_asyncio_fixtures")
-    vars(fixtures)["_sbrpc_bench_asyncio"] = _sbrpc_bench_asyncio
+    made = fixture(scope="session", loop_scope="session")(_sbrpc_bench_asyncio)
+    vars(fixtures)["_sbrpc_bench_asyncio"] = made
     return fixtures

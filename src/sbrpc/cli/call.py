@@ -47,8 +47,8 @@ Key = Annotated[str | None, typer.Option(help="The ordering key, where the reque
 def call(
     queue: Queue,
     method: Method,
+    reply_queue: ReplyQueue,
     body: Body = None,
-    reply_queue: ReplyQueue = ...,  # type: ignore[assignment]
     contract: Declared = None,
     timeout: Timeout = 30.0,
     metadata: Metadata = None,
@@ -75,8 +75,8 @@ def call(
 def stream(
     queue: Queue,
     method: Method,
+    reply_queue: ReplyQueue,
     body: Body = None,
-    reply_queue: ReplyQueue = ...,  # type: ignore[assignment]
     contract: Declared = None,
     timeout: Annotated[
         float, typer.Option("--timeout", "-t", min=0.001, help="Seconds for all of it.")
@@ -175,7 +175,8 @@ def _bare(queue: str, subject: str, *, streams: bool) -> type[Contract]:
 
     async def one(self: Any, request: Any) -> Any: ...
 
-    def many(self: Any, request: Any) -> AsyncIterator[Any]: ...  # type: ignore[empty-body]
+    def many(self: Any, request: Any) -> AsyncIterator[Any]:
+        raise NotImplementedError  # the body of a declaration is never run
 
     declared: Any = method(name=subject)(many if streams else one)
     return types.new_class(

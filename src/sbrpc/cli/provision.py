@@ -85,7 +85,7 @@ def apply(
             for step in steps:
                 make(admin, [step])
                 made += 1
-        except BaseException:
+        except BaseException:  # also Ctrl-C: what is done already has to be said
             typer.echo(
                 f"sbrpc: {made} of {len(steps)} changes made; this one failed: {steps[made]}", err=True
             )

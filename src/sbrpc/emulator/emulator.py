@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterable
 from types import TracebackType
 
@@ -131,7 +132,11 @@ class Emulator:
         return self.broker.books()
 
     def create(self, *entities: Queue | Topic) -> None:
-        """Create queues and topics, all or none; `BrokerError` when one exists or cannot be."""
+        """Create queues and topics, all or none.
+
+        Raises:
+            BrokerError: one exists already, or forwards to one that does not.
+        """
         self.broker.create(entities, self.clock.now())
         self._changed()
 
@@ -254,7 +259,13 @@ class Emulator:
         await self.start()
 
     async def advance(self, seconds: float) -> None:
-        """Move the broker's time ahead; what falls due on the way happens in its order, at its time."""
+        """Move the broker's time ahead; what falls due on the way happens in its order, at its time.
+
+        Raises:
+            ValueError: time does not go back.
+        """
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"time can only be moved ahead, by a number of seconds, not by {seconds!r}")
         target = self.clock.now() + seconds
         while (due := self.gateway.next_timer()) is not None and due <= target:
             self.clock.advance(max(0.0, due - self.clock.now()))

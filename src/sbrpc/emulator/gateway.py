@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, Protocol
-from uuid import UUID
+from typing import Any
 
 from sbrpc.emulator import management
 from sbrpc.emulator.access import Access, Right
@@ -27,13 +26,12 @@ from sbrpc.emulator.broker import (
     ConsumerRefused,
     Deliver,
     Mode,
-    Outcome,
     SessionAccepted,
 )
-from sbrpc.emulator.nodes import Peer, ReceiverNode, ReplyNode, RequestNode, SenderNode
+from sbrpc.emulator.nodes import Meddler, Peer, ReceiverNode, ReplyNode, RequestNode, SenderNode
 from sbrpc.emulator.traffic import Traffic
 
-__all__ = ["Gateway", "Meddler", "normalise"]
+__all__ = ["Gateway", "normalise"]
 
 log = logging.getLogger("sbrpc.emulator")
 
@@ -60,33 +58,6 @@ def normalise(address: str | None) -> str:
         _, _, rest = address.partition("://")
         _, _, address = rest.partition("/")
     return address.strip("/")
-
-
-class Meddler(Protocol):
-    """Somebody who makes things go wrong on purpose, asked at the places where they can."""
-
-    def before(
-        self, operation: Literal["send", "attach", "management"], address: str, peer: Peer, now: float
-    ) -> BrokerError | None:
-        """Raise for an operation that fails; the error of one that is carried out first is returned."""
-
-    def sent(self, node: SenderNode) -> None:
-        """A message has come in over a link."""
-
-    def delivered(self, node: ReceiverNode, effect: Deliver) -> None:
-        """A message has gone out over a link."""
-
-    def settling(self, token: UUID, outcome: Outcome) -> Outcome:
-        """What becomes of a receiver's decision."""
-
-    def catch_up(self, now: float) -> bool:
-        """Do what had to wait until all effects were carried out; whether there was anything."""
-
-    def next_timer(self) -> float | None:
-        """When it wants to be woken."""
-
-    def handle_timer(self, now: float) -> None:
-        """Let everything happen that is due."""
 
 
 class Gateway:

@@ -8,7 +8,7 @@ Knows no clock, no loop and no socket.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from sbrpc.emulator import content, management
@@ -17,6 +17,7 @@ from sbrpc.emulator.amqp import performatives as p
 from sbrpc.emulator.amqp.types import Symbol
 from sbrpc.emulator.broker import (
     Abandon,
+    Broker,
     BrokerError,
     Complete,
     Consumer,
@@ -28,12 +29,19 @@ from sbrpc.emulator.broker import (
     Release,
 )
 from sbrpc.emulator.broker.errors import message_lock_lost
+from sbrpc.emulator.traffic import Traffic
 
-if TYPE_CHECKING:
-    from sbrpc.emulator.gateway import Gateway
-    from sbrpc.emulator.traffic import Traffic
-
-__all__ = ["BaseNode", "Node", "Peer", "ReceiverNode", "ReplyNode", "RequestNode", "SenderNode"]
+__all__ = [
+    "BaseNode",
+    "Host",
+    "Meddler",
+    "Node",
+    "Peer",
+    "ReceiverNode",
+    "ReplyNode",
+    "RequestNode",
+    "SenderNode",
+]
 
 BATCH_FORMAT = 0x80013700
 LOCK_LOST = message_lock_lost()
@@ -77,6 +85,56 @@ class Peer:
         return self.amqp.unfinished
 
 
+class Host(Protocol):
+    """The gateway, as far as its nodes need it."""
+
+    broker: Broker
+    meddler: Meddler | None
+    traffic: Traffic | None
+
+    def authenticate(self, peer: Peer, request: management.Request, now: float) -> bytes:
+        """Answer a put-token on `$cbs`."""
+
+    def manage(self, peer: Peer, address: str, request: management.Request, now: float) -> bytes:
+        """Answer a request to an entity's `$management` node."""
+
+    def after_broker(self, now: float) -> None:
+        """Put the broker's effects on the wire of the connections they belong to."""
+
+    def note(self, what: str, address: str, peer: Peer, now: float, detail: str = "") -> None:
+        """Tell whoever looks in what has happened."""
+
+    def next_tag(self) -> bytes:
+        """A delivery tag for a message that has no lock."""
+
+
+class Meddler(Protocol):
+    """Somebody who makes things go wrong on purpose, asked at the places where they can."""
+
+    def before(
+        self, operation: Literal["send", "attach", "management"], address: str, peer: Peer, now: float
+    ) -> BrokerError | None:
+        """Raise for an operation that fails; the error of one that is carried out first is returned."""
+
+    def sent(self, node: SenderNode) -> None:
+        """A message has come in over a link."""
+
+    def delivered(self, node: ReceiverNode, effect: Deliver) -> None:
+        """A message has gone out over a link."""
+
+    def settling(self, token: UUID, outcome: Outcome) -> Outcome:
+        """What becomes of a receiver's decision."""
+
+    def catch_up(self, now: float) -> bool:
+        """Do what had to wait until all effects were carried out; whether there was anything."""
+
+    def next_timer(self) -> float | None:
+        """When it wants to be woken."""
+
+    def handle_timer(self, now: float) -> None:
+        """Let everything happen that is due."""
+
+
 class Node(Protocol):
     """What stands behind one link."""
 
@@ -98,7 +156,7 @@ class BaseNode:
 
     __slots__ = ("address", "gateway", "link", "peer")
 
-    def __init__(self, gateway: Gateway, peer: Peer, link: amqp.Link, address: str) -> None:
+    def __init__(self, gateway: Host, peer: Peer, link: amqp.Link, address: str) -> None:
         self.gateway = gateway
         self.peer = peer
         self.link = link
@@ -123,7 +181,7 @@ class ReplyNode(BaseNode):
 
     __slots__ = ("backlog", "reply_to", "sent")
 
-    def __init__(self, gateway: Gateway, peer: Peer, link: amqp.Link, address: str) -> None:
+    def __init__(self, gateway: Host, peer: Peer, link: amqp.Link, address: str) -> None:
         super().__init__(gateway, peer, link, address)
         self.reply_to = link.target.address if link.target is not None else None
         self.backlog: list[bytes] = []
@@ -227,7 +285,7 @@ class ReceiverNode(BaseNode):
 
     __slots__ = ("aside", "consumer", "tokens")
 
-    def __init__(self, gateway: Gateway, peer: Peer, link: amqp.Link, address: str) -> None:
+    def __init__(self, gateway: Host, peer: Peer, link: amqp.Link, address: str) -> None:
         super().__init__(gateway, peer, link, address)
         self.consumer: Consumer | None = None
         # Nothing is delivered, whatever credit the client has given.

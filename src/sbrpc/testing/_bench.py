@@ -279,7 +279,7 @@ class Bench:
                     started = True
                     task_status.started()
                     await done.wait()
-            except Exception as error:
+            except Exception as error:  # raised where the block is left, or here to who starts it
                 if not started:
                     raise
                 failures.append(error)

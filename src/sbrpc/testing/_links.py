@@ -53,6 +53,7 @@ class KeptLinks(ServiceBusClient):
         self._broken = False
 
     def get_queue_sender(self, queue_name: str, **kwargs: Any) -> ServiceBusSender:
+        """A sender that was kept, or a new one."""
         create = super().get_queue_sender
         lease = self._lease(
             ("send", queue_name, kwargs), lambda name: create(queue_name, client_identifier=name, **kwargs)
@@ -60,6 +61,7 @@ class KeptLinks(ServiceBusClient):
         return cast("ServiceBusSender", lease)
 
     def get_topic_sender(self, topic_name: str, **kwargs: Any) -> ServiceBusSender:
+        """A sender that was kept, or a new one."""
         create = super().get_topic_sender
         lease = self._lease(
             ("send", topic_name, kwargs), lambda name: create(topic_name, client_identifier=name, **kwargs)
@@ -67,6 +69,7 @@ class KeptLinks(ServiceBusClient):
         return cast("ServiceBusSender", lease)
 
     def get_queue_receiver(self, queue_name: str, **kwargs: Any) -> ServiceBusReceiver:
+        """A receiver that was kept, or a new one; one with a session is always new."""
         create = super().get_queue_receiver
         if not _can_be_kept(kwargs):
             return create(queue_name, **kwargs)
@@ -78,6 +81,7 @@ class KeptLinks(ServiceBusClient):
     def get_subscription_receiver(
         self, topic_name: str, subscription_name: str, **kwargs: Any
     ) -> ServiceBusReceiver:
+        """A receiver that was kept, or a new one; one with a session is always new."""
         create = super().get_subscription_receiver
         if not _can_be_kept(kwargs):
             next_session = kwargs.get("session_id") is NEXT_AVAILABLE_SESSION
@@ -242,7 +246,7 @@ class _Lease:
         kept = await self._opened()
         try:
             messages = await kept.sdk.receive_messages(*args, **kwargs)
-        except Exception:
+        except Exception:  # raised again; what is left in the SDK's buffer nobody knows
             kept.suspect = True
             raise
         if not kept.void:

@@ -8,7 +8,7 @@ it is there as soon as publishing has returned. Knows the emulator's messages an
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from azure.servicebus import ServiceBusMessage
@@ -110,8 +110,9 @@ def sdk_message(letter: Message) -> ServiceBusMessage:
         body: str | bytes = parts.data()
     except DecodeError:  # another SDK may have sent it as an AMQP string
         body = str(parts.value())
+    properties: dict[Any, Any] = dict(content.user())  # the SDK lists the types that AMQP has
     return ServiceBusMessage(
         body,
-        application_properties=dict(content.user()),  # type: ignore[arg-type]  # the SDK lists AMQP's types
+        application_properties=properties,
         content_type=None if content_type is None else str(content_type),
     )

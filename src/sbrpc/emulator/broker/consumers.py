@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
+from sbrpc.emulator.broker.errors import BrokerError
 from sbrpc.emulator.broker.messages import NEVER, Mode
 
-if TYPE_CHECKING:
-    from sbrpc.emulator.broker.stores import Store
-
-__all__ = ["NEXT_AVAILABLE", "Consumer", "SessionChoice"]
+__all__ = ["NEXT_AVAILABLE", "Consumer", "SessionChoice", "Source"]
 
 
 class _NextAvailable(Enum):
@@ -27,11 +25,21 @@ NEXT_AVAILABLE: Final = _NextAvailable.NEXT_AVAILABLE
 SessionChoice = str | Literal[_NextAvailable.NEXT_AVAILABLE] | None
 
 
+class Source(Protocol):
+    """The store that a consumer gets its messages from, as far as the broker asks by way of the consumer."""
+
+    def credit(self, consumer: Consumer, credit: int, now: float) -> None:
+        """Set how many more messages a consumer may get."""
+
+    def close(self, consumer: Consumer, now: float, error: BrokerError | None = None) -> None:
+        """Let a consumer go; with an error it is told."""
+
+
 @dataclass(slots=True, eq=False)
 class Consumer:
     """What the broker keeps of one receiver; `key` is the caller's to fill in."""
 
-    store: Store = field(repr=False)
+    store: Source = field(repr=False)
     address: str
     mode: Mode
     session_id: str | None = None

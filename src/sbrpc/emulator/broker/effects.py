@@ -7,13 +7,11 @@ calls back. They are to be carried out before the broker is called again, since 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from sbrpc.emulator.broker.consumers import Consumer
-    from sbrpc.emulator.broker.errors import BrokerError
-    from sbrpc.emulator.broker.messages import Message
+from sbrpc.emulator.broker.consumers import Consumer
+from sbrpc.emulator.broker.errors import BrokerError
+from sbrpc.emulator.broker.messages import Message
 
 __all__ = ["ConsumerClosed", "ConsumerRefused", "Deliver", "Effect", "SessionAccepted"]
 

@@ -7,19 +7,23 @@ their store already.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sbrpc.emulator.broker.errors import BrokerError
 from sbrpc.emulator.broker.exchange import Exchange, Origin
 from sbrpc.emulator.broker.messages import Message
 
-if TYPE_CHECKING:
-    from sbrpc.emulator.broker.stores import Store
-
-__all__ = ["REASONS", "Onward"]
+__all__ = ["REASONS", "Keeper", "Onward"]
 
 REASONS = ("DeadLetterReason", "DeadLetterErrorDescription")
 """The application properties that say why a message is a dead letter."""
+
+
+class Keeper(Protocol):
+    """A store that takes in what has left another one."""
+
+    def adopt(self, message: Message, now: float, source: str) -> None:
+        """Keep a message that came from the entity `source`."""
 
 
 class Onward:
@@ -27,7 +31,7 @@ class Onward:
 
     __slots__ = ("_exchange", "_source", "dead_letters", "dead_letters_to", "transfers")
 
-    def __init__(self, exchange: Exchange, source: str, dead_letters: Store, transfers: Store) -> None:
+    def __init__(self, exchange: Exchange, source: str, dead_letters: Keeper, transfers: Keeper) -> None:
         self._exchange = exchange
         self._source = source
         self.dead_letters = dead_letters
