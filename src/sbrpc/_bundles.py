@@ -15,6 +15,7 @@ from typing import Any
 
 from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.amqp import AmqpAnnotatedMessage
+from pydantic_core import from_json
 
 from ._wire import (
     BUNDLE,
@@ -314,7 +315,7 @@ def _sections(message: ServiceBusReceivedMessage) -> list[tuple[dict[str, Any], 
             raise DecodeError(f"a bundle has at most {_MOST_SECTIONS} AMQP data sections and nothing else")
         line, _, body = section.partition(b"\n")
         try:
-            header = json.loads(line)
+            header = from_json(line, cache_strings="keys")
             call_id = header["id"]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DecodeError(f"section {len(found)} of the bundle begins with no header: {error}") from error
