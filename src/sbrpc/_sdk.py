@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -180,6 +181,8 @@ def _scope_class() -> type[anyio.CancelScope]:
 
 def bounded(seconds: float) -> anyio.CancelScope:
     """A scope that is cancelled after so many seconds; `inf` for one that is only cancelled by hand."""
+    if seconds == math.inf:
+        return _scope_class()()
     return _scope_class()(deadline=asyncio.get_running_loop().time() + seconds)
 
 
