@@ -368,6 +368,20 @@ async def test_an_idle_link_that_was_detached_costs_no_call(world: World) -> Non
     assert await world.client.of(Lab).echo(Item(id=5), timeout=10) == Item(id=5)
 
 
+async def test_a_night_of_idling_costs_no_call() -> None:
+    """Each hour links are detached for being idle and session locks run out; the next call is answered."""
+    async with Emulator(queues=QUEUES, idle_timeout=600) as emulator:
+        string = emulator.connection_string
+        async with make_server(string, Bench()) as server, make_client(string) as client:
+            await server.ready(10)
+            await client.ready(10)
+            before = client.replies.epoch.number
+            for hour in range(8):
+                await emulator.advance(3600)
+                assert await client.of(Lab).echo(Item(id=hour), timeout=20) == Item(id=hour)
+            assert client.replies.epoch.number >= before + 8
+
+
 async def test_a_session_lock_that_is_held_elsewhere(world: World) -> None:
     """The channel moves on to a session that nobody holds; the heartbeat proves it."""
     string = world.emulator.connection_string

@@ -38,6 +38,12 @@ def run(
             exists=True, dir_okay=False, readable=True, help="Config.json of the official emulator."
         ),
     ] = None,
+    idle_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=1, metavar="SECONDS", help="Detach idle links, as Azure does after 600; never by default."
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what peers do.")] = False,
 ) -> None:
     """Run the Service Bus emulator until interrupted; with a command, do that to one that runs.
@@ -70,6 +76,7 @@ def run(
         http_port=http_port,
         access_keys=wanted.access_keys,
         namespace=wanted.namespace,
+        idle_timeout=idle_timeout,
     )
     try:
         anyio.run(_serve, emulator)

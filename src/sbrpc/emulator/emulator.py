@@ -15,6 +15,7 @@ from types import TracebackType
 from sbrpc.emulator.access import Access, AccessKey
 from sbrpc.emulator.amqp.connection import Connection, Limits
 from sbrpc.emulator.broker import Books, Broker
+from sbrpc.emulator.broker import Limits as BrokerLimits
 from sbrpc.emulator.clock import VirtualClock
 from sbrpc.emulator.control import FaultControl
 from sbrpc.emulator.faults import Faults
@@ -52,7 +53,8 @@ class Emulator:
     all that the page shows and does as JSON; HTTP and TLS share that port. It listens on loopback unless
     `host` says otherwise. `faults` make things go wrong, `books` tell what use would cost, `advance` moves
     the time. All state is in memory and ends with the object; `restart` drops the connections and keeps
-    the state. Times are seconds. Not safe to share between loops.
+    the state. Links on which nothing moves are kept, or detached after `idle_timeout`, as Azure does after
+    600. Times are seconds. Not safe to share between loops.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Emulator:
         max_connections: int = 5000,
         max_backlog: int = 64 * 1024 * 1024,
         limits: Limits | None = None,
+        idle_timeout: float | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -75,7 +78,7 @@ class Emulator:
         self.namespace = namespace
         self.certificate = Certificate(() if host in _WILDCARDS else (host,))
         self.clock = VirtualClock()
-        self.broker = Broker()
+        self.broker = Broker(limits=BrokerLimits(idle_timeout=idle_timeout))
         self.access = Access(access_keys)
         amqp_limits = limits or Limits()
         self.gateway = Gateway(self.broker, self.access, new_peer=lambda: Connection(amqp_limits))
