@@ -6,9 +6,9 @@ Knows contracts and functions; no messages.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import anyio
 import anyio.to_thread
@@ -17,7 +17,10 @@ from .context import CallInfo
 from .contract import Contract, MethodKind, MethodSpec
 from .errors import ContractError
 
-__all__ = ["Handler", "Registry", "handler_for"]
+__all__ = ["Handler", "Registry", "StreamRegistrar", "UnaryRegistrar", "handler_for"]
+
+Req = TypeVar("Req")
+Res = TypeVar("Res")
 
 
 @dataclass(frozen=True)
@@ -129,3 +132,43 @@ class Registry:
             raise ContractError(
                 f"no handler for {', '.join(missing)}; register one with `@server.method(....{example})`"
             )
+
+
+class UnaryRegistrar(Generic[Req, Res]):
+    """What `@server.method(...)` of a method with one reply returns; checks the handler's types."""
+
+    def __init__(self, add: Callable[[Callable[..., Any]], None]) -> None:
+        self._add = add
+
+    @overload
+    def __call__(self, handler: Callable[[Req], Awaitable[Res]], /) -> Callable[[Req], Awaitable[Res]]: ...
+    @overload
+    def __call__(
+        self, handler: Callable[[Req, CallInfo], Awaitable[Res]], /
+    ) -> Callable[[Req, CallInfo], Awaitable[Res]]: ...
+    @overload
+    def __call__(self, handler: Callable[[Req], Res], /) -> Callable[[Req], Res]: ...
+    @overload
+    def __call__(self, handler: Callable[[Req, CallInfo], Res], /) -> Callable[[Req, CallInfo], Res]: ...
+    def __call__(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
+        self._add(handler)
+        return handler
+
+
+class StreamRegistrar(Generic[Req, Res]):
+    """What `@server.method(...)` of a streaming method returns; checks the handler's types."""
+
+    def __init__(self, add: Callable[[Callable[..., Any]], None]) -> None:
+        self._add = add
+
+    @overload
+    def __call__(
+        self, handler: Callable[[Req], AsyncIterator[Res]], /
+    ) -> Callable[[Req], AsyncIterator[Res]]: ...
+    @overload
+    def __call__(
+        self, handler: Callable[[Req, CallInfo], AsyncIterator[Res]], /
+    ) -> Callable[[Req, CallInfo], AsyncIterator[Res]]: ...
+    def __call__(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
+        self._add(handler)
+        return handler

@@ -71,6 +71,12 @@ class RpcClient:
     queue must exist and require sessions; all instances of all services can share one. Safe for any number of
     concurrent calls from one event loop. Opening happens in the background; `ready()` waits for it.
 
+    A call raises the `RpcError` that the handler answered with; `DeadlineExceeded` when its time is over, or
+    `Unavailable` where Service Bus was out of reach until then; `EntityNotFound`, `AccessDenied` or another
+    `BusError` as soon as a queue turns out to be missing or closed to it; `InvalidArgument` or
+    `MessageTooLarge` where nothing was sent. Who cancels a call waits no more: its handler stops too if the
+    method is `cancellable`, and else goes on.
+
     Args:
         reply_queue: where replies are received.
         name: the first part of the reply session's id, for people who look at the queue.

@@ -267,7 +267,11 @@ def _declare(function: object, options: Mapping[str, Any]) -> Method[Any, Any]:
 
 
 class Contract:
-    """The base of all contracts; `name` is the service's name and the default name of its request queue."""
+    """The base of all contracts; `name` is the service's name and the default name of its request queue.
+
+    Raises:
+        ContractError: at definition, when a method or the name cannot be what it is declared to be.
+    """
 
     contract_name: ClassVar[str] = ""
     contract_methods: ClassVar[Mapping[str, MethodSpec]] = MappingProxyType({})

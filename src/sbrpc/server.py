@@ -10,11 +10,11 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from secrets import token_hex
 from types import TracebackType
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, TypeVar, cast, overload
 
 import anyio
 import anyio.abc
@@ -25,7 +25,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from . import _sdk
 from ._bundles import MOST_IN_A_BUNDLE
 from ._decide import Decision, What
-from ._handlers import Registry
+from ._handlers import Registry, StreamRegistrar, UnaryRegistrar
 from ._intake import Advice, Intake
 from ._link import PROMPT, Link
 from ._pace import Pace
@@ -38,7 +38,6 @@ from ._sessions import ACCEPT_WAIT, SessionPump
 from ._settling import settle_delivery
 from ._signals import asked_to_stop
 from ._wire import read_request
-from .context import CallInfo
 from .contract import Contract, Method, StreamMethod, UnaryMethod, spec_of
 from .errors import AccessDenied, BusError, ContractError, EntityNotFound, NotRunning, Unavailable
 from .middleware import Middleware
@@ -56,51 +55,12 @@ _log = logging.getLogger("sbrpc.server")
 _PREFETCH = 2
 
 
-class _UnaryRegistrar(Generic[Req, Res]):
-    """What `@server.method(...)` of a method with one reply returns; checks the handler's types."""
-
-    def __init__(self, add: Callable[[Callable[..., Any]], None]) -> None:
-        self._add = add
-
-    @overload
-    def __call__(self, handler: Callable[[Req], Awaitable[Res]], /) -> Callable[[Req], Awaitable[Res]]: ...
-    @overload
-    def __call__(
-        self, handler: Callable[[Req, CallInfo], Awaitable[Res]], /
-    ) -> Callable[[Req, CallInfo], Awaitable[Res]]: ...
-    @overload
-    def __call__(self, handler: Callable[[Req], Res], /) -> Callable[[Req], Res]: ...
-    @overload
-    def __call__(self, handler: Callable[[Req, CallInfo], Res], /) -> Callable[[Req, CallInfo], Res]: ...
-    def __call__(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
-        self._add(handler)
-        return handler
-
-
-class _StreamRegistrar(Generic[Req, Res]):
-    """What `@server.method(...)` of a streaming method returns; checks the handler's types."""
-
-    def __init__(self, add: Callable[[Callable[..., Any]], None]) -> None:
-        self._add = add
-
-    @overload
-    def __call__(
-        self, handler: Callable[[Req], AsyncIterator[Res]], /
-    ) -> Callable[[Req], AsyncIterator[Res]]: ...
-    @overload
-    def __call__(
-        self, handler: Callable[[Req, CallInfo], AsyncIterator[Res]], /
-    ) -> Callable[[Req, CallInfo], AsyncIterator[Res]]: ...
-    def __call__(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
-        self._add(handler)
-        return handler
-
-
 class RpcServer:
     """Serves contracts: register handlers with `@server.method(Movies.get_movie)`, then `serve()`.
 
     `async with RpcServer(...)` runs it beside other code; leaving the block drains it: no new requests, what
-    runs may finish within `grace` seconds, the rest is handed back for another server to take at once.
+    runs may finish within `grace` seconds, the rest is handed back for another server to take at once. Bound
+    to the event loop in which it is entered.
 
     Args:
         connection: a connection string or a `ServiceBusClient`, best made by `sbrpc.connect()`.
@@ -193,15 +153,18 @@ class RpcServer:
     # -- handlers ----------------------------------------------------------------------------------------
 
     @overload
-    def method(self, declared: UnaryMethod[Req, Res], /) -> _UnaryRegistrar[Req, Res]: ...
+    def method(self, declared: UnaryMethod[Req, Res], /) -> UnaryRegistrar[Req, Res]: ...
     @overload
-    def method(self, declared: StreamMethod[Req, Res], /) -> _StreamRegistrar[Req, Res]: ...
-    def method(self, declared: Method[Req, Res], /) -> _UnaryRegistrar[Req, Res] | _StreamRegistrar[Req, Res]:
+    def method(self, declared: StreamMethod[Req, Res], /) -> StreamRegistrar[Req, Res]: ...
+    def method(self, declared: Method[Req, Res], /) -> UnaryRegistrar[Req, Res] | StreamRegistrar[Req, Res]:
         """Register the decorated function as the handler of a method.
 
         A handler takes `(request)` or `(request, info)`. It may be `async def`, or a plain `def`, which runs
         in a thread; of a streaming method it is an async generator. It answers with a value of the declared
         type or by raising an `RpcError`.
+
+        Raises:
+            ContractError: it is of a contract not served here, has a handler already, or takes another kind.
         """
         spec = spec_of(declared)
 
@@ -209,11 +172,15 @@ class RpcServer:
             self._registry.add(spec, handler)
 
         if isinstance(declared, StreamMethod):
-            return _StreamRegistrar(add)
-        return _UnaryRegistrar(add)
+            return StreamRegistrar(add)
+        return UnaryRegistrar(add)
 
     def implement(self, contract: type[Contract], service: object) -> None:
-        """Register the methods of an object that are named as the contract's."""
+        """Register the methods of an object that are named as the contract's.
+
+        Raises:
+            ContractError: one is missing, or cannot be the handler of its method.
+        """
         for name, spec in contract.contract_methods.items():
             handler = getattr(service, name, None)
             if handler is None:

@@ -39,7 +39,7 @@ class ReplyStore(Protocol):
 
 
 class MemoryReplyStore:
-    """Keeps replies in this process, the newest ones up to a number and a size."""
+    """Keeps replies in this process, the newest ones up to a number and a size in bytes."""
 
     def __init__(
         self,
