@@ -10,10 +10,10 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import anyio
@@ -23,6 +23,8 @@ __all__ = ["PROMISED", "Asked", "Callers", "calling", "count"]
 # What the API says may happen to a request. Anything else but the right answer is a failure.
 PROMISED = {429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 
+T = TypeVar("T")
+
 RIGHT = "right"
 _MARGIN = 10.0  # seconds after its deadline, in which the API has to say that it has passed
 # Of ten requests: reads from the service, writes, lists from the read model.
@@ -31,7 +33,7 @@ _MIX = ("read",) * 7 + ("create",) * 2 + ("list",)
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: when it was due and how long its caller waited from then, in seconds, and how it ended."""
+    """One request: seconds from the beginning until it was due, and from then until it ended, and how."""
 
     what: str
     due: float
@@ -54,53 +56,62 @@ class Callers:
         self._films = films
         self._chance = random.Random(7)  # the same requests for every application
         self._titles = 0
+        self.began = time.monotonic()
         self.asked: list[Asked] = []
 
-    async def steadily(
-        self, began: float, seconds: float, rate: float, deadlines: Sequence[float], mix: Sequence[str] = _MIX
-    ) -> None:
+    async def steadily(self, seconds: float, rate: float, deadlines: Sequence[float]) -> None:
         """So many requests a second, whatever becomes of those before; returns with the last answer."""
         start = time.monotonic()
+        kinds, turns = self._shuffled(_MIX), self._shuffled(deadlines)
         async with anyio.create_task_group() as group:
             for number in range(round(seconds * rate)):
                 due = start + number / rate
                 await anyio.sleep(max(0, due - time.monotonic()))
-                what, deadline = self._chance.choice(mix), self._chance.choice(deadlines)
-                group.start_soon(self._one, what, due, began, deadline)
+                group.start_soon(self._one, next(kinds), due, next(turns))
+
+    def _shuffled(self, items: Sequence[T]) -> Iterator[T]:
+        """All of them in some order, again and again: each as often as the others at any time."""
+        while True:
+            yield from self._chance.sample(items, len(items))
+
+    async def at_once(self, what: str, number: int, deadline: float) -> None:
+        """So many requests of a kind at the same moment; returns with the last answer."""
+        now = time.monotonic()
+        async with anyio.create_task_group() as group:
+            for _ in range(number):
+                group.start_soon(self._one, what, now, deadline)
 
     async def closed(self, callers: int, warm: float, seconds: float) -> list[Asked]:
         """So many callers, each one read after the other; what ended within the measured time."""
-        began = time.monotonic()
-        ends = began + warm + seconds
-
+        begins = time.monotonic() + warm
+        ends = begins + seconds
         already = len(self.asked)
 
         async def caller() -> None:
             while (now := time.monotonic()) < ends:
-                await self._one("read", now, began, 60.0)
+                await self._one("read", now, 60.0)
 
         async with anyio.create_task_group() as group:
             for _ in range(callers):
                 group.start_soon(caller)
-        asked = self.asked[already:]
-        return [each for each in asked if warm <= each.due + each.took <= warm + seconds]
+        return [each for each in self.asked[already:] if begins <= self.began + each.due + each.took <= ends]
 
     async def lag(self, creates: int) -> list[float]:
         """Seconds from the answer to a write until a list has it, for films created one after the other."""
         found = []
         for _ in range(creates):
-            written = await self._one("create", time.monotonic(), time.monotonic(), 30.0)
+            written = await self._one("create", time.monotonic(), 30.0)
             began = time.monotonic()
-            while True:
-                async with self._http.get(
-                    f"{self._url}/movies", params={"search": written.title}
-                ) as response:
-                    if (await response.json())["total"]:
-                        break
+            listed = 0
+            with anyio.fail_after(30):
+                while not listed:
+                    search = {"search": written.title}
+                    async with self._http.get(f"{self._url}/movies", params=search) as response:
+                        listed = (await response.json())["total"]
             found.append(time.monotonic() - began)
         return found
 
-    async def _one(self, what: str, due: float, began: float, deadline: float) -> Asked:
+    async def _one(self, what: str, due: float, deadline: float) -> Asked:
         request, title, check = self._request(what)
         headers = {"Request-Timeout": f"{deadline:g}"}
         try:
@@ -111,7 +122,7 @@ class Callers:
             outcome = f"{type(error).__name__}"
         except TimeoutError:
             outcome = "no answer"
-        asked = Asked(what, due - began, time.monotonic() - due, deadline, outcome, title)
+        asked = Asked(what, due - self.began, time.monotonic() - due, deadline, outcome, title)
         self.asked.append(asked)
         return asked
 

@@ -62,7 +62,7 @@ def _over_time(variants: Figures, title: str) -> Figure:
         without = f"{counts['asked'] - counts['right']} of {counts['asked']} without their answer"
         axes.set_title(f"{VARIANTS[variant]}: {without}", loc="left", fontsize=10)
         _wrong(axes, at, [step["without_answer"] for step in series])
-    panels[0, 0].legend(frameon=False, loc="upper right", ncols=2)
+    panels[0, 0].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     panels[-1, 0].set_xlabel("seconds; each request counts where it was made")
     figure.suptitle(title)
     return figure
@@ -73,7 +73,7 @@ def _wrong(axes: Axes, at: list[float], without: list[int]) -> None:
     if any(without):
         beside = axes.twinx()
         beside.bar(at, without, width=0.8, color=_WRONG, alpha=0.45, linewidth=0)
-        beside.set_ylabel("without", color=_WRONG)
+        beside.set_ylabel("without, each second", color=_WRONG)
         beside.set_ylim(0, 2.5 * max(without))
         beside.grid(visible=False)
 

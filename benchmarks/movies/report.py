@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.movies.scenarios import BURST_FACTOR, CAPACITY, SLOW, SLOW_FACTOR
+from benchmarks.movies.scenarios import BOTH, BURST_FACTOR, CAPACITY, SLOW, SLOW_FACTOR, WRITES
 from benchmarks.movies.site import VARIANTS
 from benchmarks.movies.slow import FILM, OTHER
 from benchmarks.report import table
@@ -27,6 +27,8 @@ def page(results: Figures) -> str:
         "burst_factor": BURST_FACTOR,
         "burst_rate": BURST_FACTOR * CAPACITY,
         "slow_factor": SLOW_FACTOR,
+        "writes": WRITES,
+        "load": f"{plan['rate'] / CAPACITY * 100:.0f} %",
         "film_ms": FILM * 1000,
         "other_ms": OTHER * 1000,
     }
@@ -48,7 +50,19 @@ def summary(results: Figures) -> str:
         for name, words in _SHORT.items()
         if (found := results["scenarios"].get(name))
     ]
-    return "Requests that did not get their answer, of all:\n\n" + table(["", *VARIANTS.values()], rows)
+    short = "Requests that did not get their answer, of all:\n\n" + table(["", *VARIANTS.values()], rows)
+    lone, scale = results["scenarios"].get("costs", {}), results["scenarios"].get("scale", {})
+    if {*BOTH} <= lone.keys() & scale.keys():
+        used = {variant: _used(scale[variant]) for variant in BOTH}
+        short += (
+            "\nWhat that costs: a lone read takes {:.1f} ms in place of {:.1f} ms and {:.1f} ms of processor "
+            "time in place of {:.1f} ms, a write is in the lists after {:.0f} ms in place of {:.0f} ms.\n"
+        ).format(
+            *(lone[variant]["p50_ms"] for variant in BOTH),
+            *(sum(used[variant].get(kind, 0.0) for kind in _KINDS) for variant in BOTH),
+            *(lone[variant]["lag_ms"]["p50"] for variant in BOTH),
+        )
+    return short
 
 
 _SHORT = {
@@ -72,16 +86,16 @@ _OUTAGE = """\
 ## The service is killed
 
 There is one process of the service. It is killed (`kill -9`) under {rate:g} requests a second, which is
-half of what it can do, and started again {fault:g} s later. Every caller waits up to {deadline:g} s. Over
-HTTP there is nobody to connect to. In the queue, requests wait; those that the killed process had taken
-come back when their locks end, after 5 s.
+{load} of what it can do, right after {writes} writes have come at once, and started again {fault:g} s
+later. Every caller waits up to {deadline:g} s. Over HTTP there is nobody to connect to. In the queue,
+requests wait; those that the killed process had taken come back when their locks end, after 5 s.
 """
 
 _RETRIES = """\
 With retries, the HTTP API tries again, until the deadline, what cannot be done twice by that: reads, and
-writes that could not be sent. A write that was under way when the process died is not among them, since
-nobody knows whether it was done. Over Service Bus it is delivered again, and the service knows by the id of
-the call whether it has been done.
+writes that could not be sent. Writes that were under way when the process died are not among them, since
+nobody knows whether they were done. Over Service Bus they are delivered again, and the service knows by the
+id of a call whether it has done it.
 """
 
 _BOUNDARY = """\
@@ -221,7 +235,7 @@ _HAPPENED: dict[str, Callable[[Figures], str]] = {
     "an answer took, p50": lambda each: _time(each["p50_ms"]),
     "p99": lambda each: _time(each["p99_ms"]),
     "at most": lambda each: _time(each["most_ms"]),
-    f"until all are answered within {SLOW:g} s again": lambda each: f"{each['recovered_after']:.1f} s",
+    f"until all are answered within {SLOW:g} s again": lambda each: _recovery(each["recovered_after"]),
     "films to be created": lambda each: f"{each['books']['asked']:,}",
     "promised and lost": lambda each: str(each["books"]["lost"]),
     "created twice": lambda each: str(each["books"]["doubled"]),
@@ -238,6 +252,10 @@ def _time(milliseconds: float | None) -> str:
     if milliseconds is None:
         return "-"
     return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+
+
+def _recovery(seconds: float | None) -> str:
+    return "not while it was watched" if seconds is None else f"{seconds:.1f} s"
 
 
 def _without(counts: Figures) -> str:
@@ -291,7 +309,22 @@ def _scale(variants: Figures, values: Figures) -> list[str]:
         _picture("scale"),
         table(head, rows),
         f"Reads that did not get their answer: {_without(total)}.\n",
+        *([_worst(variants)] if {*BOTH} <= variants.keys() else []),
     ]
+
+
+def _worst(variants: Figures) -> str:
+    """Where Service Bus compares worst with HTTP."""
+    ratios = {
+        (services, callers): each["per_second"] / variants["sync"][services][callers]["per_second"]
+        for services, by_callers in variants["async"].items()
+        for callers, each in by_callers.items()
+    }
+    (services, callers), ratio = min(ratios.items(), key=lambda item: item[1])
+    return (
+        f"Service Bus compares worst at {_callers(callers)} and {_processes(services)}: {ratio * 100:.0f} % of "
+        "the reads. Requests in turns divide evenly; from a queue, each process takes what it can get.\n"
+    )
 
 
 def _callers(number: int | str) -> str:
@@ -325,19 +358,33 @@ def _difference(lone: Figures) -> str:
     return f"{abs(here - there):.1f} ms {'slower' if here > there else 'faster'}"
 
 
+_KINDS = ("api", "service", "read model")
+
+
+def _used(by_services: Figures) -> Figures:
+    """Milliseconds of processor time for one read, by kind of process, with most processes of the service."""
+    return by_services[_most(by_services)][_busy(by_services)]["cpu_ms"]
+
+
+def _most(by_services: Figures) -> str:
+    return list(by_services)[-1]
+
+
+def _busy(by_services: Figures) -> str:
+    """The number of callers who keep the processes busy, and no more: the last but one."""
+    return list(by_services[_most(by_services)])[-2:][0]
+
+
 def _processor(variants: Figures) -> list[str]:
-    """Where most processes and callers are that are not mere waiting: the last but one number of callers."""
-    services, levels = list(next(iter(variants.values())).items())[-1]
-    callers = list(levels)[-2:][0]
-    used = [found[services][callers]["cpu_ms"] for found in variants.values()]
-    kinds = ["api", "service", "read model"]
+    used = [_used(found) for found in variants.values()]
+    one = next(iter(variants.values()))
     rows = [
-        *([kind, *(f"{each.get(kind, 0.0):.2f}" for each in used)] for kind in kinds),
-        ["together", *(f"{sum(each.get(kind, 0.0) for kind in kinds):.2f}" for each in used)],
+        *([kind, *(f"{each.get(kind, 0.0):.2f}" for each in used)] for kind in _KINDS),
+        ["together", *(f"{sum(each.get(kind, 0.0) for kind in _KINDS):.2f}" for each in used)],
         ["emulator", *(f"{each['emulator']:.2f}" if "emulator" in each else "-" for each in used)],
     ]
     return [
-        f"Milliseconds of processor time for one read, {_callers(callers)}, {_processes(services)}:\n",
+        f"Milliseconds of processor time for one read, {_callers(_busy(one))}, {_processes(_most(one))}:\n",
         table(["", *(VARIANTS[variant] for variant in variants)], rows),
         "The emulator stands for Azure, whose processors you pay by operations or by the unit.\n",
     ]

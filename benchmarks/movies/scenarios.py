@@ -6,20 +6,31 @@ Owns the scenarios, their times, and the figures of each. Knows nothing of words
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from benchmarks.movies.databases import books
 from benchmarks.movies.load import Asked, Callers, calling, count
 from benchmarks.movies.site import Site, running
 from benchmarks.movies.slow import FILM
 
-__all__ = ["BURST_FACTOR", "CAPACITY", "FULL", "QUICK", "SLOW", "SLOW_FACTOR", "Plan", "run"]
+__all__ = [
+    "BOTH",
+    "BURST_FACTOR",
+    "CAPACITY",
+    "FULL",
+    "QUICK",
+    "SLOW",
+    "SLOW_FACTOR",
+    "WRITES",
+    "Plan",
+    "run",
+]
 
 CAPACITY = 1 / FILM
 """Requests a second that one service process can do."""
@@ -37,7 +48,7 @@ class Plan:
     window: float = 2.0
     lone: float = 2.0
     creates: int = 40
-    rate: float = CAPACITY / 2
+    rate: float = 0.4 * CAPACITY
     before: float = 4.0
     fault: float = 5.0
     after: float = 6.0
@@ -56,6 +67,8 @@ BOTH = ("async", "sync")
 ALL = (*BOTH, "retry")
 BURST_FACTOR = 10
 SLOW_FACTOR = 10
+WRITES = 5
+"""That are sent right before the service is killed, so that some are under way."""
 
 FULL = Plan(
     what={
@@ -138,22 +151,21 @@ async def burst(variant: str, plan: Plan) -> dict[str, Any]:
     # What the steady callers leave of the capacity has to work off the burst.
     working_off = plan.burst * rate / (CAPACITY - steady)
     async with running(variant, plan.server) as site, calling(site.url, site.films) as callers:
-        began = time.monotonic()
         async with anyio.create_task_group() as group:
-            lasting = plan.before + plan.burst + working_off
-            group.start_soon(callers.steadily, began, lasting, steady, [plan.burst_deadline])
+            lasting = plan.before + plan.burst + working_off + plan.after
+            group.start_soon(callers.steadily, lasting, steady, [plan.burst_deadline])
             await anyio.sleep(plan.before)
-            group.start_soon(callers.steadily, began, plan.burst, rate, [plan.burst_deadline])
+            group.start_soon(callers.steadily, plan.burst, rate, [plan.burst_deadline])
         return await _figures(site, callers, plan.before, plan.before + plan.burst)
 
 
 async def outage(variant: str, plan: Plan) -> dict[str, Any]:
-    """The service is killed and started again after some seconds, under steady load."""
-    return await _killed(variant, plan, "service 0", [plan.deadline], plan.after_outage)
+    """The service is killed under steady load with writes under way, and started again after some seconds."""
+    return await _killed(variant, plan, "service 0", [plan.deadline], plan.after_outage, WRITES)
 
 
 async def boundary(variant: str, plan: Plan) -> dict[str, Any]:
-    """The same for callers of whom some wait longer than others."""
+    """The same for callers of whom some wait longer than others, and without more writes than usual."""
     return await _killed(variant, plan, "service 0", plan.deadlines, plan.after)
 
 
@@ -165,7 +177,7 @@ async def reader_outage(variant: str, plan: Plan) -> dict[str, Any]:
 async def slowness(variant: str, plan: Plan) -> dict[str, Any]:
     """Statements take ten times as long for some seconds, under steady load."""
 
-    async def fault(site: Site) -> None:
+    async def fault(site: Site, callers: Callers, group: TaskGroup) -> None:
         site.slow(SLOW_FACTOR)
         await anyio.sleep(plan.fault)
         site.slow(1)
@@ -174,10 +186,13 @@ async def slowness(variant: str, plan: Plan) -> dict[str, Any]:
 
 
 async def _killed(
-    variant: str, plan: Plan, name: str, deadlines: Sequence[float], after: float
+    variant: str, plan: Plan, name: str, deadlines: Sequence[float], after: float, writes: int = 0
 ) -> dict[str, Any]:
-    async def fault(site: Site) -> None:
+    async def fault(site: Site, callers: Callers, group: TaskGroup) -> None:
         which = name or site.reader
+        if writes:
+            group.start_soon(callers.at_once, "create", writes, plan.deadline)
+            await anyio.sleep(1.5 * FILM)  # then one may be done, and the others are not
         site.kill(which)
         await anyio.sleep(plan.fault)
         # Starting a process takes some milliseconds, for which callers should not wait.
@@ -189,17 +204,16 @@ async def _killed(
 async def _under_load(
     variant: str,
     plan: Plan,
-    fault: Callable[[Site], Awaitable[None]],
+    fault: Callable[[Site, Callers, TaskGroup], Awaitable[None]],
     deadlines: Sequence[float],
     after: float,
 ) -> dict[str, Any]:
     async with running(variant, plan.server) as site, calling(site.url, site.films) as callers:
-        began = time.monotonic()
         lasting = plan.before + plan.fault + after
         async with anyio.create_task_group() as group:
-            group.start_soon(callers.steadily, began, lasting, plan.rate, deadlines)
+            group.start_soon(callers.steadily, lasting, plan.rate, deadlines)
             await anyio.sleep(plan.before)
-            await fault(site)
+            await fault(site, callers, group)
         return await _figures(site, callers, plan.before, plan.before + plan.fault)
 
 
@@ -215,13 +229,13 @@ async def _figures(site: Site, callers: Callers, fault: float, over: float) -> d
     creates = [each for each in asked if each.what == "create"]
     titles = [each.title for each in creates]
     written = await books(site.databases, [each.title for each in creates if each.right], titles)
-    suffering = [each.due for each in asked if each.due >= over and (not each.right or each.took > SLOW)]
-    during = [each for each in asked if fault <= each.due < over]
+    # Lists do not need the service.
+    during = [each for each in asked if fault <= each.due < over and each.what != "list"]
     return {
         "counts": count(asked),
         **_latency([each for each in asked if each.right]),
         "fault": [fault, over],
-        "recovered_after": max(suffering, default=over) - over,
+        "recovered_after": _recovery([each for each in asked if each.due >= over], over),
         "books": written,
         "series": _series(asked),
         "by_deadline": {
@@ -229,6 +243,14 @@ async def _figures(site: Site, callers: Callers, fault: float, over: float) -> d
             for deadline in sorted({each.deadline for each in asked})
         },
     }
+
+
+def _recovery(asked: Sequence[Asked], over: float) -> float | None:
+    """Seconds until the last request that is slow or without its answer; `None` if that is to the end."""
+    suffering = [each.due for each in asked if not each.right or each.took > SLOW]
+    if suffering and suffering[-1] > asked[-1].due - _STEP:
+        return None
+    return max(suffering, default=over) - over
 
 
 def _latency(asked: Sequence[Asked]) -> dict[str, float | None]:
