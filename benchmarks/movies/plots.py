@@ -49,6 +49,7 @@ def _over_time(variants: Figures, title: str) -> Figure:
     figure, panels = plt.subplots(
         len(variants), figsize=(9, 2.1 * len(variants) + 0.8), sharex=True, sharey=True, squeeze=False
     )
+    most = max(step["without_answer"] for found in variants.values() for step in found["series"])
     for axes, (variant, found) in zip(panels[:, 0], variants.items(), strict=True):
         series = found["series"]
         at = [step["at"] + 0.5 for step in series]
@@ -61,20 +62,20 @@ def _over_time(variants: Figures, title: str) -> Figure:
         counts = found["counts"]
         without = f"{counts['asked'] - counts['right']} of {counts['asked']} without their answer"
         axes.set_title(f"{VARIANTS[variant]}: {without}", loc="left", fontsize=10)
-        _wrong(axes, at, [step["without_answer"] for step in series])
+        _wrong(axes, at, [step["without_answer"] for step in series], most)
     panels[0, 0].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     panels[-1, 0].set_xlabel("seconds; each request counts where it was made")
     figure.suptitle(title)
     return figure
 
 
-def _wrong(axes: Axes, at: list[float], without: list[int]) -> None:
+def _wrong(axes: Axes, at: list[float], without: list[int], most: int) -> None:
     """Requests without their answer, as bars on an axis of their own."""
     if any(without):
         beside = axes.twinx()
         beside.bar(at, without, width=0.8, color=_WRONG, alpha=0.45, linewidth=0)
         beside.set_ylabel("without, each second", color=_WRONG)
-        beside.set_ylim(0, 2.5 * max(without))
+        beside.set_ylim(0, 2.5 * most)
         beside.grid(visible=False)
 
 

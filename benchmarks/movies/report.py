@@ -322,8 +322,8 @@ def _worst(variants: Figures) -> str:
     }
     (services, callers), ratio = min(ratios.items(), key=lambda item: item[1])
     return (
-        f"Service Bus compares worst at {_callers(callers)} and {_processes(services)}: {ratio * 100:.0f} % of "
-        "the reads. Requests in turns divide evenly; from a queue, each process takes what it can get.\n"
+        f"Service Bus compares worst at {_callers(callers)} and {_processes(services)}: {ratio * 100:.0f} % "
+        "of the reads. Requests in turns divide evenly; from a queue, each process takes what it can get.\n"
     )
 
 
