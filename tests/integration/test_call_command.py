@@ -71,6 +71,15 @@ async def test_call(world: tuple[Emulator, Bench], tmp_path: Path) -> None:
     assert json.loads(out)["metadata"] == {"tenant": "a=b"}
 
 
+async def test_a_missing_queue_is_said_once(world: tuple[Emulator, Bench]) -> None:
+    """One line, and not what the library logs on its way there."""
+    emulator, _ = world
+    out, err = await sbrpc(emulator, "call", "lab", "echo", "--reply-queue", "no.replies", status=6)
+    assert out == ""
+    assert err.startswith("sbrpc: ")
+    assert err.count("could not be found") == 1
+
+
 async def test_errors_of_calls(world: tuple[Emulator, Bench]) -> None:
     """Each kind has its exit code, and an error reply is shown with its details."""
     emulator, _ = world

@@ -87,3 +87,6 @@ async def test_mistakes_are_named(emulator: Emulator) -> None:
     """What does not exist and what is no time end with one line and a status."""
     assert "sbrpc: dead letters of queue 'nothing'" in await dlq(emulator, "list", "nothing", status=6)
     assert "15m" in await dlq(emulator, "list", "orders", "--older-than", "soon", status=2)
+    assert "TOPIC/SUBSCRIPTION" in await dlq(emulator, "list", "orders/", status=2)
+    subscription = await dlq(emulator, "list", "orders/Subscriptions/all", status=6)
+    assert "subscription 'all' of topic 'orders'" in subscription

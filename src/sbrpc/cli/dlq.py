@@ -23,7 +23,9 @@ app = typer.Typer(help="List, show, replay and purge dead letters.", no_args_is_
 
 T = TypeVar("T")
 
-Entity = Annotated[str, typer.Argument(help="A queue, or TOPIC/SUBSCRIPTION.")]
+Entity = Annotated[
+    str, typer.Argument(metavar="ENTITY", help="A queue, or TOPIC/SUBSCRIPTION, or TOPIC/Subscriptions/NAME.")
+]
 Reason = Annotated[str | None, typer.Option(help="Only those dead-lettered for this reason.")]
 Type = Annotated[str | None, typer.Option(help="Only those of this event type or method.")]
 OlderThan = Annotated[str | None, typer.Option(help="Only those enqueued so long ago: 90s, 15m, 12h, 7d.")]
@@ -151,18 +153,26 @@ def _match(reason: str | None, type: str | None, older_than: str | None, numbers
 def _run(connection: ServiceBusClient, entity: str, operation: Callable[[DeadLetters], Awaitable[T]]) -> T:
     from sbrpc.deadletters import DeadLetters
 
-    topic, _, subscription = entity.rpartition("/")
+    named = _named(entity)
 
     async def work() -> T:
         async with connection:
-            if topic:
-                return await operation(DeadLetters(connection, topic=topic, subscription=subscription))
-            return await operation(DeadLetters(connection, queue=entity))
+            return await operation(DeadLetters(connection, **named))
 
     try:
         return anyio.run(work)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _named(entity: str) -> dict[str, str]:
+    """What an entity is called by `DeadLetters`; both spellings of subscriptions are in use."""
+    topic, slash, subscription = re.sub("/subscriptions/", "/", entity, flags=re.IGNORECASE).rpartition("/")
+    if not slash:
+        return {"queue": entity}
+    if not topic or not subscription:
+        raise typer.BadParameter(f"{entity!r} is neither a queue nor written TOPIC/SUBSCRIPTION")
+    return {"topic": topic, "subscription": subscription}
 
 
 def _plain(letter: DeadLetter) -> dict[str, Any]:

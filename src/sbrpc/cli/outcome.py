@@ -6,6 +6,7 @@ command.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -87,6 +88,9 @@ class Commands(TyperGroup):
         """Run the command that was asked for."""
         from sbrpc.errors import SbrpcError
 
+        # What is logged on the way to an error says it once more; `run` and `emulator` have handlers.
+        for name in ("sbrpc", "azure"):
+            logging.getLogger(name).addHandler(logging.NullHandler())
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
