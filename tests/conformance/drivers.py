@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -162,8 +163,19 @@ class JavaScript:
         version = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=20).stdout
         if int(version.strip().lstrip("v").split(".")[0]) < 18:
             raise Unavailable(f"Node 18 or newer is needed, this is {version.strip()}")
-        if not (self.HOME / "node_modules" / self.PACKAGE / "package.json").is_file():
-            self._install(npm)
+        with self._alone():
+            if not (self.HOME / "node_modules" / ".package-lock.json").is_file():  # which npm writes last
+                self._install(npm)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time: npm spoils what another npm installs at the same place."""
+        directory = os.open(self.HOME, os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
 
     def _install(self, npm: str) -> None:
         try:
