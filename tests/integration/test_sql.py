@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import random
-import warnings
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from sbrpc.emulator import Emulator
 from sbrpc.errors import DeadlineExceeded
@@ -21,7 +19,8 @@ from sbrpc.event import Event, EventInfo
 from sbrpc.events import EventBus
 from sbrpc.sql import Inbox, Outbox, OutboxRelay, Positions, Projection
 from sbrpc.topology import Subscription, Topic
-from tests.postgres import postgres
+
+pytestmark = pytest.mark.xdist_group("postgresql")  # one process, one PostgreSQL
 
 HANGS = 60
 
@@ -44,33 +43,12 @@ class Changed(Event, type="movies.changed.v1", key="movie"):
     version: int
 
 
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str | None]:
-    """One PostgreSQL for all tests of this module."""
-    with postgres() as url:
-        if url is None:
-            warnings.warn("PostgreSQL is not installed; its half of these tests is skipped", stacklevel=1)
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+@pytest.fixture
+async def engine(database: AsyncEngine) -> AsyncEngine:
     """A database with empty tables."""
-    if request.param == "sqlite":
-        url = f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
-    else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            found = request.getfixturevalue("postgres_url")
-        if found is None:
-            pytest.skip("PostgreSQL is not installed")
-        url = found
-    engine = create_async_engine(url)
-    async with engine.begin() as connection:
-        await connection.run_sync(metadata.drop_all)
+    async with database.begin() as connection:
         await connection.run_sync(metadata.create_all)
-    yield engine
-    await engine.dispose()
+    return database
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import anyio
 import pytest
 from sqlalchemy import MetaData, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sbrpc._serving import Job
 from sbrpc._wire import Request
@@ -21,27 +19,16 @@ from sbrpc.server import RpcServer
 from sbrpc.sql import ReplyStore
 from sbrpc.store import CachedReply
 from sbrpc.topology import Queue
-from tests.postgres import postgres
+
+pytestmark = pytest.mark.xdist_group("postgresql")  # one process, one PostgreSQL
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    """A database without replies."""
-    with postgres() as found:
-        url = f"sqlite+aiosqlite:///{tmp_path / 'test.db'}" if request.param == "sqlite" else found
-        if url is None:
-            pytest.skip("PostgreSQL is not installed")
-        engine = create_async_engine(url)
-        yield engine
-        await engine.dispose()
-
-
-async def test_a_reply_is_kept_once_by_many_servers_and_expires(engine: AsyncEngine) -> None:
+async def test_a_reply_is_kept_once_by_many_servers_and_expires(database: AsyncEngine) -> None:
     """The first reply wins among servers that answer at once; an expired one is not found, and is deleted."""
     metadata = MetaData()
-    stores = [ReplyStore(engine, metadata)]
+    stores = [ReplyStore(database, metadata)]
     stores += [stores[0]] * 4
-    async with engine.begin() as connection:
+    async with database.begin() as connection:
         await connection.run_sync(metadata.create_all)
     async with anyio.create_task_group() as tasks:
         for number, store in enumerate(stores):
@@ -49,12 +36,12 @@ async def test_a_reply_is_kept_once_by_many_servers_and_expires(engine: AsyncEng
     first = await stores[0].get("call")
     assert first is not None
     await stores[1].put("call", CachedReply("INTERNAL", b"later"), 3600.0)
-    assert await ReplyStore(engine, MetaData()).get("call") == first
+    assert await ReplyStore(database, MetaData()).get("call") == first
 
     for number in range(5):
         await stores[0].put(f"old {number}", CachedReply("OK", b""), -1.0)
         assert await stores[0].get(f"old {number}") is None
-    async with engine.connect() as connection:
+    async with database.connect() as connection:
         assert await connection.scalar(select(func.count()).select_from(stores[0].table)) == 1
 
 
@@ -64,11 +51,11 @@ class Shared(Contract, name="shared"):
         raise NotImplementedError
 
 
-async def test_what_one_server_answered_another_does_not_run_again(engine: AsyncEngine) -> None:
+async def test_what_one_server_answered_another_does_not_run_again(database: AsyncEngine) -> None:
     """A server answers and is gone before its request is settled: the next one sends the same reply again."""
     metadata = MetaData()
-    store = ReplyStore(engine, metadata)
-    async with engine.begin() as connection:
+    store = ReplyStore(database, metadata)
+    async with database.begin() as connection:
         await connection.run_sync(metadata.create_all)
     ran: list[tuple[str, int]] = []
     queues = [Queue("shared"), Queue("callers.replies", requires_session=True)]
@@ -112,11 +99,11 @@ async def test_what_one_server_answered_another_does_not_run_again(engine: Async
     assert ran == [("first", 0)]
 
 
-async def test_the_longest_call_fits(engine: AsyncEngine) -> None:
+async def test_the_longest_call_fits(database: AsyncEngine) -> None:
     """Its reply queue, session and id are as long as Service Bus takes them."""
     metadata = MetaData()
-    store = ReplyStore(engine, metadata)
-    async with engine.begin() as connection:
+    store = ReplyStore(database, metadata)
+    async with database.begin() as connection:
         await connection.run_sync(metadata.create_all)
     longest = Request("run", b"", call_id="c" * 128, reply_to="q" * 260, reply_to_session_id="s" * 128)
     key = Job(longest, Deadline.never()).key
