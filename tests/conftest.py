@@ -15,6 +15,8 @@ settings.load_profile("sbrpc")
 # The faults keep hundreds of calls in flight and watch the clock: they wait until hardly anything else runs.
 FIRST = ("conformance", "examples", "browser", "integration")
 LAST = ("faults",)
+# The files that stay in one process: what they prepare serves all of their tests, or these take milliseconds.
+TOGETHER = ("conformance", "faults", "benchmarks", "unit")
 
 
 @pytest.fixture(scope="session")
@@ -23,14 +25,30 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+# Before pytest-xdist's own, which reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order the tests for pytest-xdist's workers; a run in one process stays as it is."""
+    """Order and group the tests for pytest-xdist's workers; a run in one process stays as it is."""
     if hasattr(config, "workerinput"):
         items.sort(key=_turn)
+        for item in items:
+            if _directory(item) in TOGETHER or _shares(item):
+                item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def _directory(item: pytest.Item) -> str:
+    return PurePath(item.nodeid.partition("::")[0]).parts[1]
 
 
 def _turn(item: pytest.Item) -> int:
-    directory = PurePath(item.nodeid.partition("::")[0]).parts[1]
+    directory = _directory(item)
     if directory in LAST:
         return len(FIRST) + 1
     return FIRST.index(directory) if directory in FIRST else len(FIRST)
+
+
+def _shares(item: pytest.Item) -> bool:
+    """Whether a test uses what is made once for all tests of its file."""
+    if not isinstance(item, pytest.Function):
+        return True
+    return any(each[-1].scope == "module" for each in item._fixtureinfo.name2fixturedefs.values())
