@@ -13,10 +13,16 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-CASES = [(mishap, each) for mishap in MISHAPS for each in PROMISES if applicable(each, mishap, SIZE)]
+
+def under(mishap: str, *promise: str) -> object:
+    """A case of the matrix; those of one fault stay in one process, as one run tells about all of them."""
+    return pytest.param(mishap, *promise, marks=pytest.mark.xdist_group(mishap))
 
 
-@pytest.mark.parametrize("mishap", MISHAPS)
+CASES = [under(mishap, each) for mishap in MISHAPS for each in PROMISES if applicable(each, mishap, SIZE)]
+
+
+@pytest.mark.parametrize("mishap", [under(mishap) for mishap in MISHAPS])
 def test_enough_was_in_flight(mishap: str, stories: dict[str, Story]) -> None:
     """When the fault struck, at least so many calls were waiting for their replies."""
     assert stories[mishap].in_flight >= SIZE.calls
