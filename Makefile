@@ -26,7 +26,7 @@ WORKERS ?= 8
 # What one process has compiled serves the others.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 # Every promise under every fault, the long form; writes the table of docs/guarantees.md.
 guarantees: $(STAMP)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from functools import cache
+from pathlib import Path, PurePath
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -11,12 +13,14 @@ from hypothesis import settings
 settings.register_profile("sbrpc", deadline=None)
 settings.load_profile("sbrpc")
 
+ROOT = Path(__file__).parent.parent
+
 # What begins first and what comes last with several workers; everything else between, in its usual order.
 # The faults keep hundreds of calls in flight and watch the clock: they wait until hardly anything else runs.
 FIRST = ("conformance", "examples", "browser", "integration")
 LAST = ("faults",)
 # The files that stay in one process: what they prepare serves all of their tests, or these take milliseconds.
-TOGETHER = ("conformance", "faults", "benchmarks", "unit")
+TOGETHER = ("conformance", "benchmarks", "unit")
 
 
 @pytest.fixture(scope="session")
@@ -25,30 +29,43 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-# Before pytest-xdist's own, which reads the marks.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order and group the tests for pytest-xdist's workers; a run in one process stays as it is."""
+    """Order the tests for pytest-xdist's workers; a run in one process stays as it is."""
     if hasattr(config, "workerinput"):
         items.sort(key=_turn)
-        for item in items:
-            if _directory(item) in TOGETHER or _shares(item):
-                item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
-def _directory(item: pytest.Item) -> str:
-    return PurePath(item.nodeid.partition("::")[0]).parts[1]
 
 
 def _turn(item: pytest.Item) -> int:
-    directory = _directory(item)
+    directory = _directory(item.nodeid)
     if directory in LAST:
         return len(FIRST) + 1
     return FIRST.index(directory) if directory in FIRST else len(FIRST)
 
 
-def _shares(item: pytest.Item) -> bool:
-    """Whether a test uses what is made once for all tests of its file."""
-    if not isinstance(item, pytest.Function):
-        return True
-    return any(each[-1].scope == "module" for each in item._fixtureinfo.name2fixturedefs.values())
+def _directory(nodeid: str) -> str:
+    return PurePath(nodeid.partition("::")[0]).parts[1]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand tests to workers by what they share: as few together as keep what they prepare in one process."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return shared(nodeid)
+
+    return Scheduling(config, log)
+
+
+def shared(nodeid: str) -> str:
+    """What a test shares with those for which this is the same: a file, a group named after `@`, nothing."""
+    file, _, case = nodeid.partition("::")
+    if _directory(nodeid) in TOGETHER or _prepares(file):
+        return file
+    return file + case[case.rindex("@") :] if "@" in case else nodeid
+
+
+@cache
+def _prepares(file: str) -> bool:
+    return 'scope="module"' in (ROOT / file).read_text(encoding="utf-8")

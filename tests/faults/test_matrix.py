@@ -16,7 +16,7 @@ pytestmark = [
 
 def under(mishap: str, *promise: str) -> object:
     """A case of the matrix; those of one fault stay in one process, as one run tells about all of them."""
-    return pytest.param(mishap, *promise, marks=pytest.mark.xdist_group(mishap))
+    return pytest.param(mishap, *promise, id=f"{' '.join(promise)}@{mishap}")
 
 
 CASES = [under(mishap, each) for mishap in MISHAPS for each in PROMISES if applicable(each, mishap, SIZE)]

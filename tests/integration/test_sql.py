@@ -20,8 +20,6 @@ from sbrpc.events import EventBus
 from sbrpc.sql import Inbox, Outbox, OutboxRelay, Positions, Projection
 from sbrpc.topology import Subscription, Topic
 
-pytestmark = pytest.mark.xdist_group("postgresql")  # one process, one PostgreSQL
-
 HANGS = 60
 
 metadata = MetaData()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 import anyio
-import pytest
 from sqlalchemy import MetaData, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -19,8 +18,6 @@ from sbrpc.server import RpcServer
 from sbrpc.sql import ReplyStore
 from sbrpc.store import CachedReply
 from sbrpc.topology import Queue
-
-pytestmark = pytest.mark.xdist_group("postgresql")  # one process, one PostgreSQL
 
 
 async def test_a_reply_is_kept_once_by_many_servers_and_expires(database: AsyncEngine) -> None:
