@@ -14,6 +14,7 @@ from uuid import UUID
 from sbrpc.emulator import content, management
 from sbrpc.emulator.amqp import connection as amqp
 from sbrpc.emulator.amqp import performatives as p
+from sbrpc.emulator.amqp.sections import BATCH_FORMAT
 from sbrpc.emulator.amqp.types import Symbol
 from sbrpc.emulator.broker import (
     Abandon,
@@ -43,7 +44,6 @@ __all__ = [
     "SenderNode",
 ]
 
-BATCH_FORMAT = 0x80013700
 LOCK_LOST = message_lock_lost()
 
 _BARE: dict[type, p.Outcome] = {kind: kind() for kind in (p.Accepted, p.Rejected, p.Released, p.Modified)}

@@ -16,7 +16,7 @@ from azure.servicebus import ServiceBusMessage
 from sbrpc._cloudevents import from_message
 from sbrpc.emulator import Emulator
 from sbrpc.emulator.amqp import sections
-from sbrpc.emulator.amqp.codec import DecodeError
+from sbrpc.emulator.amqp.types import DecodeError
 from sbrpc.emulator.broker import Message
 from sbrpc.emulator.content import AmqpContent
 from sbrpc.event import CloudEvent, Event

@@ -6,7 +6,6 @@ This module owns what is sent within a session and when. It knows nothing of wha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import Any
 
 from .endpoint import Peer
@@ -81,11 +80,6 @@ class Channel:
         for delivery_id in gone:
             del self.unsettled[delivery_id]
 
-    def forget(self, delivery_ids: Iterable[int]) -> None:
-        """Drop deliveries from what is unsettled: the peer's dispositions for them are then `unknown`."""
-        for delivery_id in delivery_ids:
-            self.unsettled.pop(delivery_id, None)
-
     # -- flows ----------------------------------------------------------------------------------------
 
     def flow(self, link: tuple[int, int, int, int] | None = None, drain: bool = False) -> None:
@@ -118,7 +112,8 @@ class Channel:
         """The settlement of deliveries to the peer, which told their outcome unsettled. Gathered likewise."""
         self.unsettled.pop(first, None)
         if last != first:
-            self.forget((first + offset) & MASK for offset in range(1, ((last - first) & MASK) + 1))
+            for offset in range(1, ((last - first) & MASK) + 1):
+                self.unsettled.pop((first + offset) & MASK, None)
         run = self._confirmations
         if run is not None:
             if (run.last + 1) & MASK == first and run.state == state:

@@ -45,26 +45,6 @@ __all__ = [
     "encode_fields",
     "encode_uint",
     "skip",
-    # the vocabulary, so that users of the codec need one import
-    "Array",
-    "Byte",
-    "Char",
-    "Decimal32",
-    "Decimal64",
-    "Decimal128",
-    "DecodeError",
-    "Described",
-    "EncodeError",
-    "Float32",
-    "Int",
-    "Long",
-    "Short",
-    "Symbol",
-    "Timestamp",
-    "UByte",
-    "UInt",
-    "ULong",
-    "UShort",
 ]
 
 MAX_DEPTH = 64

@@ -9,20 +9,9 @@ from collections.abc import Callable
 from reprlib import repr as shown
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from .codec import (
-    NULL,
-    Array,
-    DecodeError,
-    Described,
-    Symbol,
-    Timestamp,
-    UByte,
-    ULong,
-    UShort,
-    encode,
-    encode_fields,
-)
+from .codec import NULL, encode, encode_fields
 from .codec import encode_uint as _encode_uint
+from .types import Array, DecodeError, Described, Symbol, Timestamp, UByte, ULong, UShort
 
 __all__ = [
     "Composite",

@@ -15,7 +15,6 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from .codec import DecodeError, Symbol
 from .endpoint import MAX_DESCRIPTION, Limits, Peer, SessionViolation, Violation
 from .events import Attached, Closed, Credited, Detached, Event, Opened, Received, Settled
 from .frames import (
@@ -45,6 +44,7 @@ from .performatives import (
     Transfer,
 )
 from .session import Session
+from .types import DecodeError, Symbol
 
 __all__ = [
     "Connection",

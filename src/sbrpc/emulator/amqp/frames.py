@@ -11,9 +11,10 @@ from struct import Struct
 from struct import error as StructError
 from typing import Any
 
-from .codec import DecodeError, Timestamp, decode_at
+from .codec import decode_at
 from .composites import descriptor_of
 from .performatives import ACCEPTED
+from .types import DecodeError, Timestamp
 
 __all__ = [
     "AMQP_FRAME",

@@ -321,10 +321,6 @@ class Link:
         if self.session.mapped:
             self.session.confirm(first, last, outcome if isinstance(outcome, bytes) else outcome.encode())
 
-    def forget(self, *delivery_ids: int) -> None:
-        """Drop deliveries from what is unsettled: if the peer settles them later, they are `unknown`."""
-        self.session.forget(delivery_ids)
-
     def credited(self, delivery_count: int | None, link_credit: int | None) -> None:
         """The peer's flow for a link on which we send."""
         limit = (delivery_count or 0) + (link_credit or 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .codec import Symbol, encode, encode_fields
+from .codec import encode, encode_fields
 from .composites import (
     ANY,
     BINARY,
@@ -27,6 +27,7 @@ from .composites import (
     must,
     one_of,
 )
+from .types import Symbol
 
 __all__ = [
     # connection, session, link

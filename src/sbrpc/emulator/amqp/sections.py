@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .codec import DecodeError, ULong, decode_at, encode, skip
+from .codec import decode_at, encode, skip
 from .composites import ANY, BINARY, BOOLEAN, STRING, SYMBOL, TIMESTAMP, UBYTE, UINT, Composite
 from .frames import read_fields
+from .types import DecodeError, ULong
 
 __all__ = [
     "BATCH_FORMAT",

@@ -29,18 +29,6 @@ class Runtime:
     sessions: int = 0
     subscriptions: int = 0
 
-    @property
-    def total(self) -> int:
-        """All messages, whatever their state and sub-queue."""
-        return (
-            self.active
-            + self.dead_letter
-            + self.scheduled
-            + self.deferred
-            + self.transfer
-            + self.transfer_dead_letter
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:

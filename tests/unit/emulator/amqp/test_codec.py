@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbrpc.emulator.amqp.codec import (
-    MAX_DEPTH,
+from sbrpc.emulator.amqp.codec import MAX_DEPTH, decode, decode_at, encode, encode_fields, skip
+from sbrpc.emulator.amqp.types import (
     Array,
     Byte,
     Char,
@@ -33,11 +33,6 @@ from sbrpc.emulator.amqp.codec import (
     UInt,
     ULong,
     UShort,
-    decode,
-    decode_at,
-    encode,
-    encode_fields,
-    skip,
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sbrpc.emulator.amqp.codec import Int, Symbol, encode
+from sbrpc.emulator.amqp.codec import encode
 from sbrpc.emulator.amqp.connection import Closed, Connection, Detached, Event, Limits, Opened
 from sbrpc.emulator.amqp.frames import EMPTY_FRAME, frame
 from sbrpc.emulator.amqp.performatives import (
@@ -26,6 +26,7 @@ from sbrpc.emulator.amqp.performatives import (
     Target,
     Transfer,
 )
+from sbrpc.emulator.amqp.types import Int, Symbol
 
 from .peer import AMQP_HEADER, SASL_HEADER, Client, Wire, read_frames
 

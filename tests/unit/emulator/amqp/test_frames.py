@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbrpc.emulator.amqp.codec import DecodeError, Symbol, UInt, ULong, UShort, decode, encode, encode_fields
+from sbrpc.emulator.amqp.codec import decode, encode, encode_fields
 from sbrpc.emulator.amqp.frames import (
     disposition,
     flow,
@@ -21,6 +21,7 @@ from sbrpc.emulator.amqp.frames import (
     transfer_layout,
 )
 from sbrpc.emulator.amqp.performatives import ACCEPTED, Disposition, Error, Flow, Open, Rejected, Transfer
+from sbrpc.emulator.amqp.types import DecodeError, Symbol, UInt, ULong, UShort
 
 from .peer import read_frames
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from sbrpc.emulator.amqp.codec import Long, Symbol
 from sbrpc.emulator.amqp.connection import Closed, Credited, Detached, Event, Limits, Received
 from sbrpc.emulator.amqp.link import LinkState
 from sbrpc.emulator.amqp.performatives import (
@@ -21,6 +20,7 @@ from sbrpc.emulator.amqp.performatives import (
     Target,
     Transfer,
 )
+from sbrpc.emulator.amqp.types import Long, Symbol
 
 from .peer import Client, Wire
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sbrpc.emulator.amqp import performatives as p
-from sbrpc.emulator.amqp.codec import DecodeError, Described, Symbol, ULong, decode
+from sbrpc.emulator.amqp.codec import decode
 from sbrpc.emulator.amqp.composites import Composite, descriptor_of
 from sbrpc.emulator.amqp.sections import Header, Properties
+from sbrpc.emulator.amqp.types import DecodeError, Described, Symbol, ULong
 
 uints = st.integers(0, 2**32 - 1)
 texts = st.text(st.characters(codec="utf-8"), max_size=300)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbrpc.emulator.amqp.codec import DecodeError, Int, Symbol, Timestamp, UInt, encode
+from sbrpc.emulator.amqp.codec import encode
 from sbrpc.emulator.amqp.sections import (
     Header,
     Properties,
@@ -19,6 +19,7 @@ from sbrpc.emulator.amqp.sections import (
     explode_batch,
     split,
 )
+from sbrpc.emulator.amqp.types import DecodeError, Int, Symbol, Timestamp, UInt
 
 HEADER = Header(durable=True, ttl=5000).encode()
 DELIVERY = b"\x00\x53\x71" + encode({Symbol("d"): 1})

@@ -385,8 +385,6 @@ def test_unsettled_deliveries_are_limited(wire: Wire) -> None:
     for index in range(5):
         link.send(b"", tag=b"%d" % index, settled=False)
     assert list(link.session.unsettled) == [2, 3, 4]
-    link.forget(3, 99)
-    assert list(link.session.unsettled) == [2, 4]
 
 
 def test_outcomes_leave_together(client: Client) -> None:
