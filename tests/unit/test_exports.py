@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import sbrpc
 
@@ -17,11 +20,43 @@ def test_the_door_has_few_names_and_all_of_them_exist() -> None:
     assert set(sbrpc.__all__) <= set(dir(sbrpc))
 
 
+def modules() -> Iterator[ModuleType]:
+    """Every module, the command's aside; all extras are installed where tests run."""
+    root = Path(sbrpc.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        name = ".".join(("sbrpc", *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
+        if "cli" not in path.parts and path.stem != "__main__":
+            yield importlib.import_module(name)
+
+
+def public(module: ModuleType) -> bool:
+    """Whether users may import from a module: no part of its name begins with an underscore."""
+    return not any(part.startswith("_") for part in module.__name__.split("."))
+
+
 def test_every_name_in_an_all_exists() -> None:
     """In every module of the library."""
-    for path in Path(sbrpc.__file__).parent.glob("*.py"):
-        if path.stem in {"__main__", "pytest_plugin"}:
-            continue
-        module = importlib.import_module(f"sbrpc.{path.stem}" if path.stem != "__init__" else "sbrpc")
+    for module in modules():
         for name in getattr(module, "__all__", ()):
-            assert hasattr(module, name), f"{path.name}: {name}"
+            assert hasattr(module, name), f"{module.__name__}: {name}"
+
+
+def test_every_public_name_says_what_it_is() -> None:
+    """Classes, functions, and what can be called on objects; the reference shows nothing else."""
+    silent = []
+    for module in filter(public, modules()):
+        for name in getattr(module, "__all__", ()):
+            thing = getattr(module, name)
+            if not (inspect.isclass(thing) or inspect.isfunction(thing)):
+                continue
+            if not inspect.getdoc(thing):
+                silent.append(f"{module.__name__}.{name}")
+            if inspect.isclass(thing):
+                silent += [
+                    f"{module.__name__}.{name}.{member}"
+                    for member, value in vars(thing).items()
+                    if not member.startswith("_")
+                    and isinstance(value, FunctionType | property | classmethod | staticmethod)
+                    and not inspect.getdoc(getattr(thing, member))
+                ]
+    assert silent == []

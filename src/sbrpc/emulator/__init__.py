@@ -8,6 +8,8 @@ do something, with the `Right`s that go with it.
 """
 
 from sbrpc.emulator.access import AccessKey, Right
+from sbrpc.emulator.broker import BrokerError
 from sbrpc.emulator.emulator import Emulator
+from sbrpc.emulator.http.tls import TlsUnavailable
 
-__all__ = ["AccessKey", "Emulator", "Right"]
+__all__ = ["AccessKey", "BrokerError", "Emulator", "Right", "TlsUnavailable"]

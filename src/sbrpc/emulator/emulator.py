@@ -125,7 +125,7 @@ class Emulator:
         """A file with the certificate authority that `https` clients of this emulator have to trust, in PEM.
 
         It is made when it is first asked for and deleted when the emulator stops. Raises
-        `sbrpc.emulator.http.tls.TlsUnavailable` when the `cryptography` package is not installed.
+        `TlsUnavailable` when the `cryptography` package is not installed.
         """
         return str(self.certificate.file)
 

@@ -138,6 +138,8 @@ class Meddler(Protocol):
 class Node(Protocol):
     """What stands behind one link."""
 
+    __slots__ = ()
+
     def received(self, event: amqp.Received, now: float) -> None:
         """A whole message has come in."""
 
@@ -151,7 +153,7 @@ class Node(Protocol):
         """The link is gone."""
 
 
-class BaseNode:
+class BaseNode(Node):
     """A node that ignores whatever its role does not do."""
 
     __slots__ = ("address", "gateway", "link", "peer")

@@ -23,7 +23,7 @@ _NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 class TlsUnavailable(RuntimeError):
-    """The package that makes certificates is not installed."""
+    """The package that makes certificates is not installed: `pip install "sbrpc[emulator-tls]"`."""
 
     def __str__(self) -> str:
         return "TLS needs the cryptography package: pip install 'sbrpc[emulator-tls]'"
@@ -101,7 +101,7 @@ class Layer(Protocol):
         """Bytes for the socket: swap and return."""
 
 
-class PlainLayer:
+class PlainLayer(Layer):
     """No encryption."""
 
     scheme = "http"
@@ -123,7 +123,7 @@ class PlainLayer:
         return b"".join(out)
 
 
-class TlsLayer:
+class TlsLayer(Layer):
     """The server's side of TLS over two buffers."""
 
     scheme = "https"
