@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -141,26 +142,39 @@ class Site:
             film = {"title": f"Film {number}", "genre": "First"}
             self.films.append(await self._until(http, "POST", "/movies", 201, film))
         listed = 0
-        while listed < FILMS:
-            listed = (await self._until(http, "GET", "/movies?limit=1", 200))["total"]
-        with anyio.fail_after(_PATIENCE):
-            while len([*self._slow.parent.glob("slow.*[0-9]")]) < self.services:
-                async with anyio.create_task_group() as group:
-                    for film in self.films[: 4 * self.services]:
-                        group.start_soon(self._until, http, "GET", f"/movies/{film['id']}", 200)
+        try:
+            with anyio.fail_after(_PATIENCE):
+                while listed < FILMS:
+                    listed = (await self._until(http, "GET", "/movies?limit=1", 200))["total"]
+                while len(self._worked()) < self.services:
+                    async with anyio.create_task_group() as group:
+                        for film in self.films[: 4 * self.services]:
+                            group.start_soon(self._until, http, "GET", f"/movies/{film['id']}", 200)
+        except TimeoutError:
+            raise NotReady(
+                f"{self.variant}: {listed} of {FILMS} films are listed and {len(self._worked())} of "
+                f"{self.services} services have worked after {_PATIENCE:g} s"
+            ) from None
+
+    def _worked(self) -> list[Path]:
+        """What each process of the service leaves behind once it has worked."""
+        return [*self._slow.parent.glob(f"{self._slow.name}.*[0-9]")]
 
     async def _until(
         self, http: aiohttp.ClientSession, method: str, path: str, status: int, body: object = None
     ) -> Any:
-        """What the API answers as soon as it answers with this status."""
-        with anyio.fail_after(_PATIENCE):
-            while True:
-                self.check()
-                with contextlib.suppress(aiohttp.ClientError):
-                    async with http.request(method, self.url + path, json=body) as response:
-                        if response.status == status:
-                            return await response.json()
-                await anyio.sleep(0.1)
+        """What the API answers as soon as it answers with this status; `NotReady` says what came instead."""
+        last = "nothing"
+        ends = time.monotonic() + _PATIENCE
+        while time.monotonic() < ends:
+            self.check()
+            with contextlib.suppress(aiohttp.ClientError):
+                async with http.request(method, self.url + path, json=body) as response:
+                    if response.status == status:
+                        return await response.json()
+                    last = f"{response.status} {await response.text()}"
+            await anyio.sleep(0.1)
+        raise NotReady(f"{self.variant}: {method} {path} gave {last} for {_PATIENCE:g} s")
 
 
 @contextlib.asynccontextmanager
