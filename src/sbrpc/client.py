@@ -217,7 +217,11 @@ class RpcClient:
 
     @property
     def replies(self) -> ReplyChannel:
-        """The reply channel: its round trip, clock skew and counters are for health pages and metrics."""
+        """The reply channel, for health pages and metrics.
+
+        As of the last heartbeat `round_trip` is how many seconds it took, and `clock_skew` by how many the
+        clock of Service Bus is ahead; `late` and `foreign` count what nobody waited for, or was not ours.
+        """
         return self._running()[0]
 
     # -- stubs -------------------------------------------------------------------------------------------

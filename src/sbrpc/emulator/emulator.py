@@ -54,7 +54,8 @@ class Emulator:
     `host` says otherwise. `faults` make things go wrong, `books` tell what use would cost, `advance` moves
     the time. All state is in memory and ends with the object; `restart` drops the connections and keeps
     the state. Links on which nothing moves are kept, or detached after `idle_timeout`, as Azure does after
-    600. Times are seconds. Not safe to share between loops.
+    600. Beyond `max_connections` a connection is refused; one that lets more than `max_backlog` bytes wait is
+    dropped. Times are seconds. Not safe to share between loops.
     """
 
     def __init__(
