@@ -185,7 +185,10 @@ class DeadLetters:
                 return await self._take(receiver, outcome, send)
 
     async def purge(self, match: Match, *, limit: int | None = None, dry_run: bool = False) -> Outcome:
-        """Delete matching dead letters for good; `Match()` are all of them."""
+        """Delete matching dead letters for good; `Match()` are all of them.
+
+        Cancelled in the middle, those that were deleted are gone and the others stay.
+        """
         async with self._receiving() as (_, receiver):
             outcome = await self._choose(receiver, match, limit, lambda letter: None)
             if dry_run:

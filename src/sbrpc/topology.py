@@ -108,7 +108,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class Queue:
-    """A queue. Defaults are Azure's; `requires_session` and duplicate detection are fixed at creation."""
+    """A queue. Defaults are Azure's; `requires_session` and duplicate detection are fixed at creation.
+
+    Raises:
+        ValueError: Service Bus would not take the name, a duration (in seconds), or forwarding with sessions.
+    """
 
     name: str
     requires_session: bool = False
@@ -134,7 +138,11 @@ class Queue:
 
 @dataclass(frozen=True)
 class Subscription:
-    """A subscription of a topic. Without rules it gets everything, as with Azure's `$Default` rule."""
+    """A subscription of a topic. Without rules it gets everything, as with Azure's `$Default` rule.
+
+    Raises:
+        ValueError: as for a `Queue`.
+    """
 
     name: str
     rules: tuple[Rule, ...] = ()
@@ -158,7 +166,11 @@ class Subscription:
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic and its subscriptions."""
+    """A topic and its subscriptions.
+
+    Raises:
+        ValueError: as for a `Queue`.
+    """
 
     name: str
     subscriptions: tuple[Subscription, ...] = ()

@@ -92,7 +92,8 @@ class FaultControl:
 
     `entity` and `container_id` limit a fault to what they match: patterns with `*` and `?`, in any case. An
     entity includes what is below it: its subscriptions and sub-queues. `count` is how often a fault strikes,
-    `after` how many occasions it lets pass first, `seconds` how long it stays, in the emulator's time.
+    `after` how many occasions it lets pass first, `seconds` how long it stays, in the emulator's time. For a
+    value that makes no sense there is a `ValueError`, and nothing is put in force.
     """
 
     def __init__(self, faults: Faults, interference: Interference, front: Front, clock: VirtualClock) -> None:
