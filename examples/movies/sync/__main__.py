@@ -11,19 +11,10 @@ from typing import Annotated
 import uvicorn
 from fastapi import FastAPI, Header, Request
 from sqlalchemy import delete, insert
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
 
 import movies.api
-from movies.contract import (
-    ChangedMovie,
-    Movie,
-    MovieDeleted,
-    MovieEvent,
-    MovieId,
-    MoviePage,
-    MovieRef,
-    NewMovie,
-)
+from movies.contract import ChangedMovie, Movie, MovieEvent, MovieId, MoviePage, MovieRef, NewMovie
 from movies.database import READ_MODEL_URL, SERVICE_URL, opened
 from movies.events import MovieView, ReadModel
 from movies.service import Base, change, create, find, remove
@@ -36,9 +27,8 @@ views = Peer(os.environ.get("MOVIES_VIEWS_URL", "http://127.0.0.1:8002"))
 
 
 @asynccontextmanager
-async def service_database(app: FastAPI) -> AsyncIterator[None]:
-    async with opened(SERVICE_URL, Base.metadata) as engine:
-        app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
+async def database(app: FastAPI) -> AsyncIterator[None]:
+    async with opened(SERVICE_URL, Base.metadata) as app.state.database:
         yield
 
 
@@ -48,12 +38,8 @@ async def read_model(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-apps = {
-    "api": FastAPI(title="Movies"),
-    "service": FastAPI(lifespan=service_database),
-    "views": FastAPI(lifespan=read_model),
-}
-api_app, service_app, views_app = apps.values()
+api_app, service_app, views_app = FastAPI(), FastAPI(lifespan=database), FastAPI(lifespan=read_model)
+apps = {"api": api_app, "service": service_app, "views": views_app}
 for app in apps.values():
     describe_problems(app)
 
@@ -92,19 +78,18 @@ async def list_movies(request: Request, timeout: Timeout = 10) -> MoviePage:
 # -- the movies service: owns the films, and shows each change before it answers
 
 
-async def shown(work: Callable[[AsyncSession], Awaitable[MovieEvent]]) -> Movie:
+async def shown(work: Callable[[AsyncSession], Awaitable[MovieEvent]], gone: bool = False) -> Movie:
     """Do the work, and show it before the commit: what cannot be shown is not done. A process that dies
     between the two leaves a read model that is ahead; the other way round would leave one that is behind."""
-    async with service_app.state.sessions.begin() as session:
-        event = await work(session)
-        movie = None if isinstance(event, MovieDeleted) else event.movie
-        await views.ask("PUT", f"/movies/{event.movie.id}", movie)
-    return event.movie
+    async with AsyncSession(service_app.state.database) as session, session.begin():
+        movie = (await work(session)).movie
+        await views.ask("PUT", f"/movies/{movie.id}", None if gone else movie)
+    return movie
 
 
 @service_app.get("/movies/{id}")
 async def find_movie(id: MovieId) -> Movie:
-    async with service_app.state.sessions() as session:
+    async with AsyncSession(service_app.state.database) as session:
         return await find(session, id)
 
 
@@ -120,7 +105,7 @@ async def change_movie(body: Movie) -> Movie:
 
 @service_app.delete("/movies/{id}", status_code=204)
 async def remove_movie(id: MovieId) -> None:
-    await shown(lambda session: remove(session, MovieRef(id=id)))
+    await shown(lambda session: remove(session, MovieRef(id=id)), gone=True)
 
 
 # -- the read model: shows what it is told, and lists it
