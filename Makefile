@@ -9,7 +9,7 @@ BENCH_VENV ?= .venv-bench
 BENCH_BIN := $(BENCH_VENV)/bin
 BENCH_STAMP := $(BENCH_VENV)/.installed
 
-.PHONY: demo test check package format docs guarantees bench bench-emulator movies-validation clean
+.PHONY: demo test check types package format docs guarantees bench bench-emulator movies-validation clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("sbrpc needs Python 3.10 or newer; this is " + sys.version.split()[0] + ". Use: make PYTHON=python3.12 ...") if sys.version_info < (3, 10) else None'
@@ -36,6 +36,10 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The public API under pyright as well, and whether it knows all of its types.
+types: $(STAMP)
+	SBRPC_TEST_LONG=1 $(BIN)/python -m pytest -q tests/test_types.py
 
 # Builds the distributions into dist/, and tries them in an environment where nothing else is installed.
 package: $(STAMP)

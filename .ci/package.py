@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = re.compile(r"^```python[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-BESIDE = ["CHANGELOG.md", "LICENSE", "README.md", "docs", "examples", "pyproject.toml", "src", "tests"]
+PAGES = ["CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"]
+BESIDE = [*PAGES, "docs", "examples", "pyproject.toml", "src", "tests"]
 """What somebody who has only the source distribution needs to read, build and test it."""
 
 

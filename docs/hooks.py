@@ -1,14 +1,16 @@
 """What the documentation's build adds: a page for each public module, made of what the module says of itself.
 
 Owns which modules are public (no underscore, no command), in what order their names stand, and where a page
-goes that the navigation does not name; also takes the script along that draws diagrams, where `MERMAID` says
-where it is, so that browsers need no other site. It imports nothing of sbrpc: the sources are read.
+goes that the navigation does not name. Takes along the pages that lie at the root of the sources, and the
+script that draws diagrams, where `MERMAID` says where it is, so that browsers need no other site. It imports
+nothing of sbrpc: the sources are read.
 """
 
 from __future__ import annotations
 
 import ast
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ BESIDES = {
     "sbrpc.emulator": ["control.FaultControl", "control.FaultHandle", "broker.books.Books"],
     "sbrpc.pytest_plugin": ["sbrpc_bench", "sbrpc_new_bench"],
 }
+
+# What hosts of repositories look for at their root.
+AT_ROOT = ("CONTRIBUTING.md", "SECURITY.md")
 
 MERMAID = "assets/javascripts/mermaid.min.js"
 
@@ -64,6 +69,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     for path in sorted(docs.rglob("*.md")):
         if (uri := path.relative_to(docs).as_posix()) not in named:
             sections["How to" if uri.startswith("how-to/") else "Explanation"].append(uri)
+    assert config.nav is not None
+    config.nav += [{"Contributing": "contributing.md"}, {"Security": "security.md"}]
     sections["Reference"] += [{name: page(name)} for name in modules()]
     return config
 
@@ -81,9 +88,21 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         members = ["connect"] if name == "sbrpc" else names(module) + BESIDES.get(name, [])
         text = [f"# {name}", purpose(module), *(f"::: {name}.{member}" for member in members)]
         files.append(File.generated(config, page(name), content="\n\n".join(text) + "\n"))
+    for file in AT_ROOT:
+        text = (SOURCE.parent.parent / file).read_text(encoding="utf-8")
+        files.append(File.generated(config, file.lower(), content=as_in_docs(text)))
     if (script := mermaid()) is not None:
         files.append(File.generated(config, MERMAID, abs_src_path=script))
     return files
+
+
+def as_in_docs(text: str) -> str:
+    """A page from the root: links into docs/ as they are from there, none to what the site does not have."""
+    text = re.sub(r"\]\(docs/", "](", text)
+    text = re.sub(
+        "|".join(rf"\]\({re.escape(file)}\)" for file in AT_ROOT), lambda link: link[0].lower(), text
+    )
+    return re.sub(r"\[([^\]]+)\]\((?:tests|src|examples|benchmarks)/[^)]*\)", r"\1", text)
 
 
 def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: Files) -> str:

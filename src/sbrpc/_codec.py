@@ -29,7 +29,7 @@ class Codec:
     __slots__ = ("_adapter", "_schemas", "annotation")
 
     def __init__(self, annotation: Any) -> None:
-        self.annotation = annotation
+        self.annotation: Any = annotation
         self._adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         self._schemas: dict[str, dict[str, Any] | None] = {}
 

@@ -163,9 +163,9 @@ class ReplyChannel:
         """Seconds that the last heartbeat took, from sending to receiving."""
         self.clock_skew: float | None = None
         """Seconds by which Service Bus' clock is ahead of this machine's, as of the last heartbeat."""
-        self.late = 0
+        self.late: int = 0
         """Replies that came when nobody waited for them any more."""
-        self.foreign = 0
+        self.foreign: int = 0
         """Messages on our session that answer none of its calls: another session's, or no reply at all."""
 
     # -- calls -------------------------------------------------------------------------------------------

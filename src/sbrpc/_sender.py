@@ -184,11 +184,11 @@ class Sender:
         self._serving: anyio.CancelScope | None = None
         self.bundle = 1
         """How many parts may share a message."""
-        self.sent = 0
+        self.sent: int = 0
         """Messages that Service Bus has taken."""
-        self.batches = 0
-        self.reopened = 0
-        self.throttled = 0
+        self.batches: int = 0
+        self.reopened: int = 0
+        self.throttled: int = 0
         """How often Service Bus has put off what was sent."""
 
     # -- for everybody -----------------------------------------------------------------------------------

@@ -153,97 +153,97 @@ def _restore(
 class Cancelled(RpcError):
     """The call was cancelled."""
 
-    default_code = ErrorCode.CANCELLED
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.CANCELLED
 
 
 class Unknown(RpcError):
     """The peer failed without saying how."""
 
-    default_code = ErrorCode.UNKNOWN
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.UNKNOWN
 
 
 class InvalidArgument(RpcError, ValueError):
     """The request does not fit; `details` names each field."""
 
-    default_code = ErrorCode.INVALID_ARGUMENT
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.INVALID_ARGUMENT
 
 
 class DeadlineExceeded(RpcError, TimeoutError):
     """The deadline passed before the reply came."""
 
-    default_code = ErrorCode.DEADLINE_EXCEEDED
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.DEADLINE_EXCEEDED
 
 
 class NotFound(RpcError, LookupError):
     """What was asked for does not exist."""
 
-    default_code = ErrorCode.NOT_FOUND
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.NOT_FOUND
 
 
 class AlreadyExists(RpcError):
     """What was to be created exists."""
 
-    default_code = ErrorCode.ALREADY_EXISTS
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.ALREADY_EXISTS
 
 
 class PermissionDenied(RpcError):
     """The caller may not do this."""
 
-    default_code = ErrorCode.PERMISSION_DENIED
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.PERMISSION_DENIED
 
 
 class ResourceExhausted(RpcError):
     """A quota or a size limit is reached, or Service Bus throttles."""
 
-    default_code = ErrorCode.RESOURCE_EXHAUSTED
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.RESOURCE_EXHAUSTED
 
 
 class FailedPrecondition(RpcError):
     """The system is not in the state the call needs."""
 
-    default_code = ErrorCode.FAILED_PRECONDITION
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.FAILED_PRECONDITION
 
 
 class Aborted(RpcError):
     """A conflict, such as a stale version."""
 
-    default_code = ErrorCode.ABORTED
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.ABORTED
 
 
 class OutOfRange(RpcError):
     """Past the end of a valid range."""
 
-    default_code = ErrorCode.OUT_OF_RANGE
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.OUT_OF_RANGE
 
 
 class Unimplemented(RpcError):
     """The service has no such method."""
 
-    default_code = ErrorCode.UNIMPLEMENTED
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.UNIMPLEMENTED
 
 
 class Internal(RpcError):
     """The handler failed unexpectedly; what went wrong stays in the server's log."""
 
-    default_code = ErrorCode.INTERNAL
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.INTERNAL
 
 
 class Unavailable(RpcError, ConnectionError):
     """The service or Service Bus cannot be reached now."""
 
-    default_code = ErrorCode.UNAVAILABLE
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.UNAVAILABLE
 
 
 class DataLoss(RpcError):
     """Data is lost or corrupted for good."""
 
-    default_code = ErrorCode.DATA_LOSS
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.DATA_LOSS
 
 
 class Unauthenticated(RpcError):
     """The caller did not say who it is, or not credibly."""
 
-    default_code = ErrorCode.UNAUTHENTICATED
+    default_code: ClassVar[ErrorCode | None] = ErrorCode.UNAUTHENTICATED
 
 
 class BusError(SbrpcError, ConnectionError):

@@ -99,7 +99,7 @@ class Event(BaseModel):
         ContractError: at definition, when the type is not a usable string or the key is no field.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     __event_type__: ClassVar[str | None] = None
     __event_key__: ClassVar[str | None] = None

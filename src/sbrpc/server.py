@@ -108,7 +108,7 @@ class RpcServer:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
         if isinstance(reply_queues, str):
             raise TypeError(f"reply_queues is a list of patterns, as in reply_queues=[{reply_queues!r}]")
-        self.queue = queue or contracts[0].contract_name
+        self.queue: str = queue or contracts[0].contract_name
         self._connection = connection
         self._registry = Registry(contracts)
         self._contracts = contracts

@@ -97,7 +97,9 @@ class Web:
     def __init__(
         self, app: Any, *, host: str = "127.0.0.1", port: int = 8000, grace: float = 20, **options: Any
     ) -> None:
-        self.app, self.host, self.port = app, host, port
+        self.app = app
+        self.host: str = host
+        self.port: int = port
         self._grace = grace
         self._options = {"log_level": "warning", **options}
         self._server: _Uvicorn | None = None

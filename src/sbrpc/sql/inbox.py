@@ -25,7 +25,7 @@ class Inbox:
     """
 
     def __init__(self, metadata: MetaData, table: str = "sbrpc_inbox") -> None:
-        self.table = Table(
+        self.table: Table = Table(
             table,
             metadata,
             Column("consumer", String(128), primary_key=True),

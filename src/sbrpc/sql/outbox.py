@@ -63,7 +63,7 @@ class Outbox:
 
     def __init__(self, metadata: MetaData, *, source: str, table: str = "sbrpc_outbox") -> None:
         self.source = source
-        self.table = Table(
+        self.table: Table = Table(
             table,
             metadata,
             # SQLite numbers INTEGER keys only, and they have 64 bits there.
@@ -155,9 +155,9 @@ class OutboxRelay:
         batch: int = 200,
         lease: float = 60.0,
     ) -> None:
-        self.name = str(uuid.uuid4())
+        self.name: str = str(uuid.uuid4())
         """By which its claims are known."""
-        self.published = 0
+        self.published: int = 0
         """How many events it has published."""
         self._engine = engine
         self._outbox = outbox

@@ -25,7 +25,7 @@ class Positions:
     """The table that knows how far each key of each projection is."""
 
     def __init__(self, metadata: MetaData, table: str = "sbrpc_positions") -> None:
-        self.table = Table(
+        self.table: Table = Table(
             table,
             metadata,
             Column("projection", String(128), primary_key=True),

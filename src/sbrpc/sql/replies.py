@@ -28,7 +28,7 @@ class ReplyStore:
 
     def __init__(self, engine: AsyncEngine, metadata: MetaData, table: str = "sbrpc_replies") -> None:
         self._engine = engine
-        self.table = Table(
+        self.table: Table = Table(
             table,
             metadata,
             Column("call", String(_LONGEST_CALL), primary_key=True),

@@ -67,7 +67,7 @@ class Bench:
     """
 
     def __init__(self, *entities: Entity, reply_queue: str = REPLY_QUEUE) -> None:
-        self.emulator = Emulator()
+        self.emulator: Emulator = Emulator()
         """The Service Bus: `advance()` its clock, put `faults` in force, look into its `books`."""
         self._reply_queue = reply_queue
         self._given = entities_of(entities, reply_queue)
