@@ -20,9 +20,10 @@ from azure.servicebus import ServiceBusReceivedMessage
 
 from ._bundles import MOST_IN_A_BUNDLE, is_bundle, read_requests
 from ._decide import Decision, Settlement, What
+from ._job import Job, Turns
 from ._pace import Pace
 from ._receiver import Receiver
-from ._serving import Job, Settle, Worker
+from ._serving import Settle, Worker
 from ._settling import HeldLock, SettledTogether, settle_message
 from ._wire import read_request
 from .errors import DecodeError
@@ -149,24 +150,25 @@ class Intake:
         """
         self._spare = False
         try:
-            while True:
-                if not self._waiting:
-                    if self._spare:
-                        return
-                    self._spare = True
-                    self._arrived.clear()
-                    await self._arrived.wait()
-                    self._spare = False
-                    continue
-                job, settle, scattered = self._waiting.popleft()
-                self._serve_more(tasks)
-                began = monotonic()
-                try:
-                    await self._worker.serve(job, settle, scattered=scattered)
-                except Exception:  # a bug of ours: the lock runs out and the request comes again
-                    _log.exception("serving call %s failed", job.request.call_id, extra=job.log_fields)
-                    settle(Decision(Settlement.LEAVE))
-                self._pace.took(monotonic() - began)
+            with Turns() as turns:
+                while True:
+                    if not self._waiting:
+                        if self._spare:
+                            return
+                        self._spare = True
+                        self._arrived.clear()
+                        await self._arrived.wait()
+                        self._spare = False
+                        continue
+                    job, settle, scattered = self._waiting.popleft()
+                    self._serve_more(tasks)
+                    began = monotonic()
+                    try:
+                        await self._worker.serve(job, settle, turns, scattered=scattered)
+                    except Exception:  # a bug of ours: the lock runs out and the request comes again
+                        _log.exception("serving call %s failed", job.request.call_id, extra=job.log_fields)
+                        settle(Decision(Settlement.LEAVE))
+                    self._pace.took(monotonic() - began)
         finally:
             self._serving -= 1
             self._on_change()

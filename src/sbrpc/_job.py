@@ -1,6 +1,6 @@
 """A request that is being served: its deadline, and how its handler is ended early.
 
-Owns the scope of a running handler. Knows nothing of messages, replies or what becomes of the request.
+Owns the scopes of running handlers. Knows nothing of messages, replies or what becomes of the request.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import math
 from collections.abc import Iterable
 from time import monotonic
+from types import TracebackType
 
 import anyio
 
@@ -18,12 +19,55 @@ from ._streams import Outflow
 from ._wire import Address, Request
 from .context import Cancellation, Deadline, log_fields
 
-__all__ = ["Job", "keep_deadlines"]
+__all__ = ["Job", "Turns", "keep_deadlines"]
 
 # How often running handlers are looked through for deadlines that come near, in seconds. Most calls are done
 # long before their deadline: a timer for each of them would be a good part of what a call costs.
 _LOOK = 0.25
 _NEAR = 2 * _LOOK
+
+
+class Turns:
+    """A scope in which one task runs handlers, one after the other, until one of them is interrupted.
+
+    A scope for each would take as long as all that is done around a handler. Enter it in the task.
+    """
+
+    __slots__ = ("_open",)
+
+    def __init__(self) -> None:
+        self._open: anyio.CancelScope | None = None
+
+    def __enter__(self) -> Turns:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave(error)
+
+    def scope(self) -> anyio.CancelScope:
+        """The scope, entered, for the next handler."""
+        if self._open is None:
+            self._open = _sdk.bounded(math.inf)
+            self._open.__enter__()
+        return self._open
+
+    def over(self, error: BaseException | None) -> bool:
+        """The handler has ended, if so with an error; says whether the scope's being cancelled was why."""
+        scope = self._open
+        if scope is None:
+            return False
+        if scope.deadline != math.inf:
+            scope.deadline = math.inf
+        # Cancelled, it would end what comes next as well, even where the handler did not let itself be ended.
+        return self._leave(error) if scope.cancel_called else False
+
+    def _leave(self, error: BaseException | None) -> bool:
+        scope, self._open = self._open, None
+        if scope is None:
+            return False
+        return bool(scope.__exit__(type(error) if error is not None else None, error, None))
 
 
 class Job:
@@ -72,15 +116,15 @@ class Job:
 
     # -- while the handler runs --------------------------------------------------------------------------
 
-    def began(self) -> anyio.CancelScope:
-        """The scope in which the handler is to run: it is cancelled at the deadline, or by `stop`."""
-        self._scope = _sdk.bounded(math.inf)
+    def began(self, turns: Turns) -> None:
+        """The handler runs from now on, in the scope of these turns: `stop` and the deadline cancel it."""
+        self._scope = turns.scope()
         self.look(monotonic())
-        return self._scope
 
-    def done(self) -> None:
-        """The handler has ended."""
+    def done(self, turns: Turns, error: BaseException | None = None) -> bool:
+        """The handler has ended, if so with an error; says whether that was the end it was given."""
         self._scope = None
+        return turns.over(error)
 
     def look(self, now: float) -> None:
         """Arm the deadline of the running handler if it is near."""

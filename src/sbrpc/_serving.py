@@ -20,7 +20,7 @@ from ._age import BrokerAge
 from ._bundles import ReplyPart
 from ._decide import Decision, Outcome, Settlement, What, decide, decide_unsent
 from ._handlers import Handler, Registry
-from ._job import Job, keep_deadlines
+from ._job import Job, Turns, keep_deadlines
 from ._replies import ReplyChannel
 from ._sdk import bounded
 from ._sender import Outgoing, Sender
@@ -129,15 +129,16 @@ class Worker:
             jobs.append(Job(request, until, stale=stale))
         return jobs
 
-    async def serve(self, job: Job, settle: Settle, *, scattered: bool = False) -> None:
+    async def serve(self, job: Job, settle: Settle, turns: Turns, *, scattered: bool = False) -> None:
         """Serve a request. Returns when its handler is done; the reply may still be on its way then.
 
+        `turns` are the calling task's.
         `scattered`: do not serve it, but tell the caller to send it again by itself. Cancelled, it neither
         replies nor settles.
         """
         self.running.add(job)
         try:
-            outcome = await self._outcome(job, scattered)
+            outcome = await self._outcome(job, turns, scattered)
             decision = decide(outcome, can_reply=job.request.reply_to is not None)
             if self._store is not None and outcome.what in (What.RETURNED, What.FAILED):
                 await self._keep(job, decision, self._store)
@@ -160,7 +161,7 @@ class Worker:
 
     # -- what becomes of it ------------------------------------------------------------------------------
 
-    async def _outcome(self, job: Job, scattered: bool) -> Outcome:
+    async def _outcome(self, job: Job, turns: Turns, scattered: bool) -> Outcome:
         request = job.request
         if request.reply_to is not None and not self._may_reply_to(request.reply_to):
             return Outcome(What.FORBIDDEN, note=request.reply_to)
@@ -189,7 +190,7 @@ class Worker:
         except DecodeError as error:
             return self._undecodable(handler, request, error)
         self._calls[job.key] = job
-        return await self._run(job, handler, value)
+        return await self._run(job, turns, handler, value)
 
     async def _kept(self, job: Job) -> CachedReply | None:
         """The reply of an earlier delivery, if there was one and the store can say so."""
@@ -238,13 +239,19 @@ class Worker:
             self._allowed[queue] = allowed
         return allowed
 
-    async def _run(self, job: Job, handler: Handler, value: Any) -> Outcome:
+    async def _run(self, job: Job, turns: Turns, handler: Handler, value: Any) -> Outcome:
         if job.stopped is not None:
             return Outcome(job.stopped, note=job.cancellation.reason or "")
         outcome: Outcome | None = None
-        with deadline(job.deadline), job.began():
-            outcome = await self._call(job, handler, value)
-        job.done()
+        job.began(turns)
+        try:
+            with deadline(job.deadline):
+                outcome = await self._call(job, handler, value)
+        except BaseException as error:
+            if not job.done(turns, error):
+                raise
+        else:
+            job.done(turns)
         if job.stopped is What.LOCK_GONE or (outcome is None and job.stopped is not None):
             return Outcome(job.stopped, note=job.cancellation.reason or "")
         if outcome is None:

@@ -27,6 +27,7 @@ from ._bundles import MOST_IN_A_BUNDLE
 from ._decide import Decision, What
 from ._handlers import Registry, StreamRegistrar, UnaryRegistrar
 from ._intake import Advice, Intake
+from ._job import Turns
 from ._link import PROMPT, Link
 from ._pace import Pace
 from ._receiver import Receiver
@@ -502,7 +503,8 @@ class RpcServer:
             decided: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
             (job,) = self._worker.jobs([read_request(delivery.message)])
             try:
-                await self._worker.serve(job, decided.set_result)
+                with Turns() as turns:
+                    await self._worker.serve(job, decided.set_result, turns)
                 await settle_delivery(delivery, await decided)
             except BusError as error:
                 # It comes again; the cache answers it.
