@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from time import monotonic
 from typing import Any, NamedTuple
 
 from tenacity import (
@@ -35,7 +34,7 @@ from .errors import (
     Unavailable,
 )
 
-__all__ = ["RETRY", "Call", "Known", "StopAt", "Terms", "at", "encode", "post", "result", "too_late"]
+__all__ = ["RETRY", "Call", "Known", "StopAt", "Terms", "encode", "post", "result", "too_late"]
 
 # How calls that may be repeated are, unless the client says otherwise.
 RETRY = AsyncRetrying(
@@ -127,13 +126,6 @@ class StopAt(stop_base):
 
     def __call__(self, retry_state: Any) -> bool:
         return self._deadline.remaining() <= float(retry_state.upcoming_sleep or 0)
-
-
-def at(deadline: Deadline, act: Callable[[], None]) -> asyncio.Handle:
-    loop = asyncio.get_running_loop()
-    if deadline.is_never:
-        return asyncio.Handle(act, (), loop)
-    return loop.call_later(max(0.0, deadline.at - monotonic()), act)
 
 
 def post(

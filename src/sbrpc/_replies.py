@@ -54,6 +54,11 @@ _PONG_TIMEOUT = 3.0
 # While calls wait and nothing at all arrives, the path is tried this often.
 _SUSPICION = 3.0
 
+# How often waiting calls are looked through for deadlines that come near. Most are answered long before: a
+# timer for each would be a good part of what a call costs.
+_LOOK_AT_DEADLINES = 0.25
+_NEAR = 2 * _LOOK_AT_DEADLINES
+
 # How long the loop may take between a deadline and giving up on the session of its epoch.
 _DRAIN_GRACE = 0.5
 
@@ -124,6 +129,9 @@ class Pending:
     on_reply: Callable[[Reply], bool]
     fail: Callable[[SbrpcError], None]
     epoch: Epoch
+    late: Callable[[], None] | None = None
+    """Called when the deadline has passed, if the call is still expected by then."""
+    timer: asyncio.TimerHandle | None = None
 
 
 class ReplyChannel:
@@ -196,9 +204,11 @@ class ReplyChannel:
         deadline: Deadline,
         on_reply: Callable[[Reply], bool],
         fail: Callable[[SbrpcError], None],
+        late: Callable[[], None] | None = None,
     ) -> Address:
         """Expect a reply, and say where it is to be sent. Every call that registers must `forget`.
 
+        `late` is called when the deadline passes before that.
         The session need not be open yet: Service Bus keeps what arrives for it. Should it turn out that it
         cannot be opened, the queue being missing or not to be read, `fail` is told so at once.
 
@@ -210,16 +220,32 @@ class ReplyChannel:
             raise failure
         epoch = self._epoch
         epoch.calls += 1
-        self._pending[call_id] = Pending(call_id, deadline, on_reply, fail, epoch)
+        pending = self._pending[call_id] = Pending(call_id, deadline, on_reply, fail, epoch, late)
+        self._look(pending, monotonic())
         return Address(self.queue, epoch.session_id)
 
     def forget(self, call_id: str) -> None:
         """Expect nothing more for this call; forgetting twice does nothing."""
         pending = self._pending.pop(call_id, None)
         if pending is not None:
+            if pending.timer is not None:
+                pending.timer.cancel()
             pending.epoch.calls -= 1
             if not pending.epoch.calls:
                 pending.epoch.emptied.set()
+
+    def _look(self, pending: Pending, now: float) -> None:
+        """Set the timer of a deadline that is near."""
+        if pending.deadline.at - now < _NEAR and pending.timer is None and pending.late is not None:
+            wait = max(0.0, pending.deadline.remaining())
+            pending.timer = asyncio.get_running_loop().call_later(wait, pending.late)
+
+    async def _keep_deadlines(self) -> None:
+        while True:
+            await anyio.sleep(_LOOK_AT_DEADLINES)
+            now = monotonic()
+            for pending in self._pending.values():
+                self._look(pending, now)
 
     def fail_calls(self, error: SbrpcError) -> None:
         """Fail every call that waits; the channel goes on."""
@@ -262,6 +288,7 @@ class ReplyChannel:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._beat, name=f"heartbeat of {self.instance}")
+                tasks.start_soon(self._keep_deadlines, name=f"deadlines of {self.instance}")
                 while not self._closing:
                     await self._live(self._epoch, tasks)
                 tasks.cancel_scope.cancel()

@@ -27,7 +27,7 @@ from tenacity import (
 )
 
 from . import _sdk
-from ._calls import RETRY, Call, Known, StopAt, Terms, at, encode, post, result, too_late
+from ._calls import RETRY, Call, Known, StopAt, Terms, encode, post, result, too_late
 from ._link import PROMPT
 from ._pace import Pace
 from ._replies import ReplyChannel
@@ -338,8 +338,7 @@ class RpcClient:
         channel, _ = self._running()
         began = monotonic()
         call = Call(self._sender_to(queue), spec, info.deadline)
-        address = channel.register(call_id, info.deadline, call.on_reply, call.fail)
-        timer = at(info.deadline, call.late)
+        address = channel.register(call_id, info.deadline, call.on_reply, call.fail, call.late)
         try:
             call.send(self._request(spec, body, info, call_id, address), alone=not spec.bundle)
             reply = await call.future
@@ -349,7 +348,6 @@ class RpcClient:
                 self._tell(CANCEL, call_id, call.control)
             raise
         finally:
-            timer.cancel()
             channel.forget(call_id)
             call.over()
         return result(spec, reply)
@@ -365,10 +363,11 @@ class RpcClient:
             if error is not None:
                 inflow.fail(error)
 
-        address = channel.register(info.call_id, info.deadline, inflow.push, fail)
-        item: Outgoing | None = None
         sender = self._sender_to(queue)
-        timer = at(info.deadline, lambda: fail(too_late(sender, spec)))
+        address = channel.register(
+            info.call_id, info.deadline, inflow.push, fail, lambda: fail(too_late(sender, spec))
+        )
+        item: Outgoing | None = None
         try:
             request = self._request(spec, body, info, info.call_id, address)
             item = post(sender, request, info.deadline, fail, alone=True)
@@ -378,7 +377,6 @@ class RpcClient:
                 if total is not None and inflow.control is not None:
                     self._tell(CREDIT, info.call_id, inflow.control, total)
         finally:
-            timer.cancel()
             channel.forget(info.call_id)
             if item is not None:
                 item.abandoned = True
