@@ -57,10 +57,11 @@ def test_what_is_allowed_is_needed() -> None:
 
 
 def test_modules_say_what_they_are() -> None:
-    """Each begins with a docstring, whose first line is one sentence."""
+    """Each begins with a sentence, and a longer one goes on to what it owns and what it need not know."""
     for path in ROOT.rglob("*.py"):
         text = path.read_text()
         if not text.strip():
             continue
-        first = (ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0]
+        first, *more = (ast.get_docstring(ast.parse(text)) or "").split("\n\n")
         assert first.endswith((".", ":")), path
+        assert more or len(text.splitlines()) < 100, path

@@ -1,4 +1,8 @@
-"""`sbrpc call`, `stream` and `send`: a method of a service, by its contract or by the bare wire contract."""
+"""`sbrpc call`, `stream` and `send`: a method of a service, by its contract or by the bare wire contract.
+
+Owns what is sent and how an answer is printed. How calls travel is the library's business; without a contract
+any JSON goes out and any comes back.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`sbrpc contract`: write a contract down, and find out what a change of it breaks."""
+"""`sbrpc contract`: write a contract down, and find out what a change of it breaks.
+
+Owns where the two sides of a comparison come from: files, modules, classes. What a change means is decided in
+`sbrpc.compatibility`.
+"""
 
 from __future__ import annotations
 

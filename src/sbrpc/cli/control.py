@@ -1,4 +1,8 @@
-"""`sbrpc emulator faults`, `advance` and `books`: what a running emulator's JSON API does, from a shell."""
+"""`sbrpc emulator faults`, `advance` and `books`: what a running emulator's JSON API does, from a shell.
+
+Owns requests to that API and how answers are shown. Knows nothing of the emulator's code; what is wrong with
+a request, the emulator says.
+"""
 
 from __future__ import annotations
 

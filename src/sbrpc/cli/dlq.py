@@ -1,4 +1,8 @@
-"""`sbrpc dlq`: dead letters of a queue, or of a subscription written TOPIC/SUBSCRIPTION."""
+"""`sbrpc dlq`: dead letters of a queue, or of a subscription written TOPIC/SUBSCRIPTION.
+
+Owns how dead letters are named, chosen and shown. What is done to them is the business of
+`sbrpc.deadletters`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`sbrpc emulator`: a Service Bus in the foreground until it is interrupted, or commands for one."""
+"""`sbrpc emulator`: a Service Bus in the foreground until it is interrupted, or commands for one.
+
+Owns the process: options, signals, and the line that says it is ready. What the emulator does is
+`sbrpc.emulator`'s business.
+"""
 
 from __future__ import annotations
 

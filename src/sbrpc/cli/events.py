@@ -1,4 +1,8 @@
-"""`sbrpc publish` and `sbrpc tail`: an event to a topic, and what comes by in a queue or a subscription."""
+"""`sbrpc publish` and `sbrpc tail`: an event to a topic, and what comes by in a queue or a subscription.
+
+Owns how an event is put together from arguments, and how messages are shown while nobody is kept from them.
+`tail` only peeks: it locks nothing but a session that it is told to look at.
+"""
 
 from __future__ import annotations
 

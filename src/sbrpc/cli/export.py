@@ -1,4 +1,8 @@
-"""`sbrpc export`: from what is registered to what a namespace, a cluster and other people need to know."""
+"""`sbrpc export`: from what is registered to what a namespace, a cluster and other people need to know.
+
+Owns how processes are named, for `plan`, `apply` and `doctor` too. What the files say is up to
+`sbrpc.export`; nothing here connects.
+"""
 
 from __future__ import annotations
 

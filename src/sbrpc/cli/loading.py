@@ -1,4 +1,8 @@
-"""From `module:name` on a command line to the object it names, with errors that say what to do."""
+"""From `module:name` on a command line to the object it names, with errors that say what to do.
+
+Owns imports on behalf of the person at the command line, factories included. Knows no command, and nothing of
+what the objects are for.
+"""
 
 from __future__ import annotations
 

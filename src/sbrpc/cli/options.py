@@ -1,4 +1,8 @@
-"""What several commands take: where Service Bus is, JSON from wherever it comes."""
+"""What several commands take: where Service Bus is, JSON from wherever it comes.
+
+Owns the options that mean the same everywhere, and puts an address where programs that are loaded later find
+it. Knows no command.
+"""
 
 from __future__ import annotations
 

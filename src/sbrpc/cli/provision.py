@@ -1,4 +1,8 @@
-"""`sbrpc plan` and `sbrpc apply`: what a namespace lacks of what programs need, said and then made."""
+"""`sbrpc plan` and `sbrpc apply`: what a namespace lacks of what programs need, said and then made.
+
+Owns the way to the management API, what is asked before a change, and how changes are shown. Which changes
+there are is up to `sbrpc.provisioning`.
+"""
 
 from __future__ import annotations
 

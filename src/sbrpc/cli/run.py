@@ -1,4 +1,8 @@
-"""`sbrpc run`: servers, event buses and relays of programs, until a signal; one process, or workers."""
+"""`sbrpc run`: servers, event buses and relays of programs, until a signal; one process, or workers.
+
+Owns what is said on the way from names to things that run, in one process. How they start and stop together
+is up to `sbrpc.running`, and other processes are up to `supervisor`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Two documents, and a verdict on each change between them."""
+"""Two documents, and a verdict on each change between them.
+
+Owns which parts of contracts and events are compared. Which changes of a schema there are is found in
+`_schema`, and what they mean stands in `_rules`.
+"""
 
 from __future__ import annotations
 

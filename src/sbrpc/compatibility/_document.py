@@ -1,4 +1,7 @@
-"""Contracts and events as a document: what the other side depends on, as plain JSON."""
+"""Contracts and events as a document: what the other side depends on, as plain JSON.
+
+Owns the shape of the document and its check. Knows nothing of what may change.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A shell script for the Azure CLI: namespace, queues, topics, subscriptions, rules, and role assignments."""
+"""A shell script for the Azure CLI: namespace, queues, topics, subscriptions, rules, and role assignments.
+
+Owns the script's words: commands, options, and what makes it safe to run again. Its quoting is that of a
+POSIX shell.
+"""
 
 from __future__ import annotations
 

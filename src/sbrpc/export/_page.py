@@ -1,4 +1,7 @@
-"""An AsyncAPI document as a page for people: HTML and CSS in one text, no script, nothing loaded."""
+"""An AsyncAPI document as a page for people: HTML and CSS in one text, no script, nothing loaded.
+
+Owns the page. Knows the document and nothing of what it was made from; all text is escaped on its way in.
+"""
 
 from __future__ import annotations
 

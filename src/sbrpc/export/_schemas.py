@@ -1,4 +1,7 @@
-"""The contracts and events of a system, and their types as JSON Schemas that share one set of definitions."""
+"""The contracts and events of a system, and their types as JSON Schemas that share one set of definitions.
+
+Owns which types travel in a system, and under which names. Knows no format but JSON Schema.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Projections: a read model that ends in the same state whatever comes twice, late or out of date."""
+"""Projections: a read model that ends in the same state whatever comes twice, late or out of date.
+
+Owns positions: how far each key of each projection is. The tables of the read model are the user's, and so is
+what an event does to them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Live views: which keys of a projection have moved, told to all who watch, by one look at the database."""
+"""Live views: which keys of a projection have moved, told to all who watch, by one look at the database.
+
+Owns the look at the positions, and who has been told what. Knows no broker, and nothing of the read model.
+"""
 
 from __future__ import annotations
 
