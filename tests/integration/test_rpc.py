@@ -268,11 +268,12 @@ async def test_a_service_that_does_not_exist(world: World) -> None:
 # -- deadlines -------------------------------------------------------------------------------------------
 
 
-async def test_a_deadline_ends_caller_and_handler(world: World) -> None:
+@pytest.mark.parametrize("timeout", [0.3, 1.2])
+async def test_a_deadline_ends_caller_and_handler(world: World, timeout: float) -> None:
     """The caller stops waiting, and the handler is cancelled without being told."""
     with pytest.raises(DeadlineExceeded, match=r"lab\.wait"):
-        await world.lab.wait(Wait(seconds=60, tag="deadline"), timeout=0.3)
-    await world.bench.until(lambda: "cancelled deadline" in world.bench.seen)
+        await world.lab.wait(Wait(seconds=60, tag=f"deadline {timeout}"), timeout=timeout)
+    await world.bench.until(lambda: f"cancelled deadline {timeout}" in world.bench.seen)
 
 
 async def test_the_nearest_deadline_counts(world: World) -> None:
