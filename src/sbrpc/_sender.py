@@ -187,7 +187,6 @@ class Sender:
         self.sent: int = 0
         """Messages that Service Bus has taken."""
         self.batches: int = 0
-        self.reopened: int = 0
         self.throttled: int = 0
         """How often Service Bus has put off what was sent."""
 
@@ -341,7 +340,6 @@ class Sender:
     def _lost(self, error: BusError) -> None:
         if self.ready or self._failure is None or type(self._failure) is not type(error):
             _log.warning("lost the link to %r: %s", self.entity, error)
-        self.reopened += self.ready
         self._failure = _sdk.remembered(error)
         self._opened.clear()
         if not _sdk.is_transient(error):
