@@ -26,19 +26,8 @@ from sbrpc.export import asyncapi_document, asyncapi_page, system_of
 from sbrpc.sql import Watch
 from sbrpc.web import Web, describe_problems
 
-from .contract import (
-    EVENTS,
-    REPLY_QUEUE,
-    TOPIC,
-    ChangedMovie,
-    Count,
-    Movie,
-    MovieId,
-    MoviePage,
-    MovieRef,
-    Movies,
-    NewMovie,
-)
+from . import contract
+from .contract import ChangedMovie, Count, Movie, MovieId, MoviePage, MovieRef, Movies, NewMovie
 from .database import READ_MODEL_URL, engine_at, film, prepared
 from .events import VIEWS, MovieView, ReadModel, positions
 
@@ -138,7 +127,7 @@ async def list_movies(
 @http.get("/asyncapi.json")
 async def asyncapi() -> dict[str, Any]:
     """The service and its events as AsyncAPI, for tools."""
-    offered = [Movies, EventBus("", topic=TOPIC, source="/movies"), *EVENTS]
+    offered = [Movies, EventBus("", topic=contract.TOPIC, source="/movies"), *contract.EVENTS]
     return asyncapi_document(system_of({"movies": offered}), title="Movies", version=http.version)
 
 
@@ -169,34 +158,25 @@ async def trace(request: Request, call_next: RequestResponseEndpoint) -> Respons
     """Say in each response which process answered, and how many milliseconds it took."""
     began = time.perf_counter()
     response = await call_next(request)
+    response.headers |= {
+        "Cache-Control": "no-cache",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+    }
     response.headers["Served-By"] = f"movies-api {socket.gethostname()}:{os.getpid()}"
     response.headers["Server-Timing"] = f"total;dur={(time.perf_counter() - began) * 1000:.1f}"
     return response
 
 
-class Page(StaticFiles):
-    """The page. It may load nothing from elsewhere, and run no script that is not a file."""
-
-    def file_response(self, *args: Any, **options: Any) -> Response:
-        response = super().file_response(*args, **options)
-        response.headers["Content-Security-Policy"] = (
-            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Cache-Control"] = "no-cache"
-        return response
-
-
 # Last, since it takes every path that no route above has taken.
-http.mount("/", Page(directory=Path(__file__).with_name("static"), html=True))
+http.mount("/", StaticFiles(directory=Path(__file__).with_name("static"), html=True))
 
 
 def app(connection: str) -> list[object]:
     """What `sbrpc run movies.api:app` runs: what the routes need first, and HTTP last."""
     http.state.read_model = engine = engine_at(READ_MODEL_URL)
     http.state.watch = Watch(engine, positions, VIEWS)
-    http.state.client = RpcClient(connection, reply_queue=REPLY_QUEUE)
+    http.state.client = RpcClient(connection, reply_queue=contract.REPLY_QUEUE)
     host, port = os.environ.get("MOVIES_HOST", "127.0.0.1"), int(os.environ.get("MOVIES_PORT", "8000"))
     web = Web(http, host=host, port=port)
     return [prepared(engine, ReadModel.metadata), http.state.client, Movies, http.state.watch, web]
