@@ -219,7 +219,7 @@ class Story:
 
     def shares(self) -> dict[str, int]:
         """Which process of the service has done how many changes."""
-        return dict(self.rows("SELECT served_by, count(*) FROM changes GROUP BY 1"))
+        return dict(self.rows("SELECT done_by, count(*) FROM sbrpc_calls GROUP BY 1"))
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What is in the database of the service."""

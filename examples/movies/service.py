@@ -5,19 +5,16 @@ It knows no HTTP and no read model. Run as many as you like: they share the queu
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from sqlalchemy import JSON, MetaData, delete, func, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import MetaData, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase
 
 from sbrpc import CallInfo, EventBus, Queue, RpcServer
-from sbrpc.errors import Aborted, NotFound, RpcError
-from sbrpc.sql import Outbox, OutboxRelay
+from sbrpc.errors import Aborted, NotFound
+from sbrpc.sql import Calls, Outbox, OutboxRelay
 
 from . import contract
 from .contract import ListMovies, Movie, MovieEvent, MoviePage, MovieRef, Movies, NewMovie
@@ -26,24 +23,13 @@ from .database import SERVICE_URL, MovieColumns, engine_at, film, prepared
 
 class Base(DeclarativeBase):
     metadata = MetaData(info={"database": "service"})
-    type_annotation_map = {dict[str, Any]: JSON}  # noqa: RUF012  # SQLAlchemy's way to say it
 
 
 class MovieRow(MovieColumns, Base):
     __tablename__ = "movies"
 
 
-class Change(Base):
-    """A change that is done, by the id of the call that asked for it, and what was answered."""
-
-    __tablename__ = "changes"
-
-    call_id: Mapped[str] = mapped_column(primary_key=True)
-    movie: Mapped[dict[str, Any]]
-    served_by: Mapped[str | None]
-
-
-PROCESS = f"{socket.gethostname()}:{os.getpid()}"
+calls = Calls(Base.metadata)
 outbox = Outbox(Base.metadata, source="/movies")
 
 
@@ -88,20 +74,14 @@ def app(connection: str) -> list[object]:
     bus = EventBus(connection, topic=contract.TOPIC, source="/movies")
 
     async def once(info: CallInfo, work: Callable[[AsyncSession], Awaitable[MovieEvent]]) -> Movie:
-        """Do the work, note it and announce it, all or nothing. A call may come twice; it works once."""
-        try:
-            async with sessions.begin() as session:
-                event = await work(session)
-                movie = event.movie.model_dump(mode="json")
-                session.add(Change(call_id=info.call_id, movie=movie, served_by=PROCESS))
-                await outbox.add(session, event, key=event.lane)
+        """Do the work and announce it, all or nothing. A call may come twice; it works once."""
+
+        async def announced(session: AsyncSession) -> Movie:
+            event = await work(session)
+            await outbox.add(session, event, key=event.lane)
             return event.movie
-        except (RpcError, IntegrityError):
-            async with sessions() as session:
-                earlier = await session.get(Change, info.call_id)
-            if earlier is None:
-                raise
-            return Movie.model_validate(earlier.movie)
+
+        return await calls.once(sessions, info, announced, Movie)
 
     @server.method(Movies.get_movie)
     async def get_movie(request: MovieRef) -> Movie:

@@ -56,8 +56,9 @@ async def test_a_database_from_before_there_were_migrations_is_taken_over(url: s
     engine = create_async_engine(url)
     async with engine.begin() as connection:
         await connection.run_sync(DATABASES[name].create_all)
-        if name == "service":
-            await connection.execute(text("ALTER TABLE changes DROP COLUMN served_by"))  # it came later
+        if name == "service":  # how calls that were done were kept before
+            await connection.execute(text("DROP TABLE sbrpc_calls"))
+            await connection.execute(text("CREATE TABLE changes (call_id VARCHAR PRIMARY KEY, movie JSON)"))
         await connection.execute(text(f"INSERT INTO {films} (id, version, title) VALUES (1, 1, 'Crash')"))
     await engine.dispose()
     async with opened(url, DATABASES[name]) as engine, engine.connect() as connection:
@@ -70,7 +71,7 @@ async def test_of_many_that_start_at_once_one_migrates(url: str) -> None:
 
     async def start() -> None:
         async with opened(url, service.Base.metadata) as engine, engine.connect() as connection:
-            await connection.execute(text("SELECT served_by FROM changes"))
+            await connection.execute(text("SELECT done_by FROM sbrpc_calls"))
 
     async with anyio.create_task_group() as group:
         for _ in range(6):
@@ -98,12 +99,12 @@ async def test_a_migration_that_fails_changes_nothing(url: str) -> None:
     """It is undone as a whole, and the next start does it from the beginning."""
     engine = engine_at(url)
     async with engine.begin() as connection:  # in the way of what the second migration does
-        await connection.execute(text("CREATE TABLE changes (call_id VARCHAR, served_by VARCHAR)"))
+        await connection.execute(text("CREATE TABLE sbrpc_calls (call_id VARCHAR)"))
     with pytest.raises(Exception, match="cannot be used") as failed:
         async with opened(url, service.Base.metadata):
             raise AssertionError
     assert isinstance(failed.value.__cause__, DBAPIError)
     async with engine.connect() as connection:
         tables = await connection.run_sync(lambda connection: inspect(connection).get_table_names())
-    assert tables == ["changes"]
+    assert tables == ["sbrpc_calls"]
     await engine.dispose()

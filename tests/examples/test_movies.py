@@ -482,7 +482,7 @@ def test_two_services_share_the_work(tmp_path: Path) -> None:
             with Load(site.url) as load:
                 load.goes_on()
             with closing(sqlite3.connect(tmp_path / "movies.sqlite3")) as database:
-                return len(database.execute("SELECT DISTINCT served_by FROM changes").fetchall()) == 2
+                return len(database.execute("SELECT DISTINCT done_by FROM sbrpc_calls").fetchall()) == 2
 
         assert eventually(both)
 

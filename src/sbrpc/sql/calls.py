@@ -1,0 +1,92 @@
+"""Calls that change something: the effect once, and the result each time that the call is delivered."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pydantic import TypeAdapter
+from sqlalchemy import Column, Float, MetaData, String, Table, Text, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
+
+from sbrpc.context import CallInfo
+
+from ._dialect import insert, now
+
+__all__ = ["Calls"]
+
+R = TypeVar("R")
+
+
+class Calls:
+    """Remembers which calls were done, and with what result, in the transaction of the handler.
+
+        calls = Calls(Base.metadata)
+
+        @server.method(Movies.create_movie)
+        async def create_movie(request: NewMovie, info: CallInfo) -> Movie:
+            return await calls.once(sessions, info, lambda session: create(session, request), Movie)
+
+    Service Bus delivers a request again when the server dies before it has settled it. What the handler
+    writes, events that it adds to an `Outbox`, and the result of the call become true together or not at all:
+    a call that comes again gets its result and does nothing. `ReplyStore` does without a transaction of the
+    handler, and is another one. Any number of servers may share the table.
+    """
+
+    def __init__(self, metadata: MetaData, table: str = "sbrpc_calls") -> None:
+        self.table = Table(
+            table,
+            metadata,
+            # An id is the caller's choice: two callers may have had the same idea.
+            Column("reply_to", String(260), primary_key=True),
+            Column("call_id", String(128), primary_key=True),
+            Column("method", String(256), nullable=False),
+            Column("result", Text, nullable=False),
+            Column("done_by", String(300), nullable=False),
+            Column("done_at", Float, nullable=False, index=True),
+        )
+
+    async def once(
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        info: CallInfo,
+        work: Callable[[AsyncSession], Awaitable[R]],
+        result: type[R],
+    ) -> R:
+        """Do the work in a transaction of its own and commit it; or give the result that it had before.
+
+        `result` is the type of what `work` returns, to read it back. An exception of `work` leaves nothing
+        behind and is raised; when such a call comes again, it is tried again. Of two deliveries that run at
+        the same time, the second one waits until the first has ended.
+        """
+        columns, adapter = self.table.c, TypeAdapter(result)
+        key = {"reply_to": info.reply_to or "", "call_id": info.call_id}
+        mine = (columns.reply_to == key["reply_to"], columns.call_id == key["call_id"])
+        async with sessions.begin() as session:
+            claim = (
+                insert(session, self.table)
+                .values(**key, method=info.method, result="", done_by=_process(), done_at=now(session))
+                .on_conflict_do_nothing()
+                .returning(columns.call_id)
+            )
+            if (await session.execute(claim)).first() is None:
+                earlier = await session.execute(select(columns.result).where(*mine))
+                return adapter.validate_json(earlier.scalar_one())
+            done = await work(session)
+            text = adapter.dump_json(done).decode()
+            await session.execute(update(self.table).where(*mine).values(result=text))
+        return done
+
+    async def forget(self, session: AsyncSession | AsyncConnection, *, older_than: float) -> int:
+        """Forget calls done more than so many seconds ago; returns how many.
+
+        Longer than a request can take to come again: its time to live, and how long dead letters are kept.
+        """
+        old = delete(self.table).where(self.table.c.done_at < now(session) - older_than)
+        return len((await session.execute(old.returning(self.table.c.call_id))).all())
+
+
+def _process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,117 @@
+"""Calls that work once, on real databases: SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+from pydantic import BaseModel
+from sqlalchemy import Column, Integer, MetaData, String, Table, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from sbrpc import CallInfo
+from sbrpc.errors import NotFound
+from sbrpc.event import Event
+from sbrpc.sql import Calls, Outbox
+from tests.postgres import postgres
+
+metadata = MetaData()
+films = Table("films", metadata, Column("id", Integer, primary_key=True), Column("title", String(100)))
+calls = Calls(metadata)
+outbox = Outbox(metadata, source="/films")
+
+
+class Film(BaseModel):
+    id: int
+    title: str
+
+
+class Filmed(Event, type="films.filmed.v1"):
+    title: str
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    """A database without films and calls."""
+    with postgres() as found:
+        url = f"sqlite+aiosqlite:///{tmp_path / 'test.db'}" if request.param == "sqlite" else found
+        if url is None:
+            pytest.skip("PostgreSQL is not installed")
+        engine = create_async_engine(url)
+        async with engine.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+        yield engine
+        await engine.dispose()
+
+
+@pytest.fixture
+def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    return async_sessionmaker(engine)
+
+
+def call(id: str, reply_to: str | None = "gateway.replies") -> CallInfo:
+    return CallInfo("create_film", id, reply_to=reply_to)
+
+
+async def create(session: AsyncSession, title: str = "Crash") -> Film:
+    """What a handler does: write, and announce it."""
+    row = await session.execute(insert(films).values(title=title).returning(films.c.id))
+    await outbox.add(session, Filmed(title=title))
+    return Film(id=row.scalar_one(), title=title)
+
+
+async def count(engine: AsyncEngine, table: Table) -> int:
+    async with engine.connect() as connection:
+        return int(await connection.scalar(select(func.count()).select_from(table)) or 0)
+
+
+async def test_a_call_that_comes_again_gets_its_result_and_does_nothing(
+    engine: AsyncEngine, sessions: async_sessionmaker[AsyncSession]
+) -> None:
+    """Also where several deliveries run at once; the same id of another caller is another call."""
+    results: list[Film] = []
+
+    async def deliver(info: CallInfo) -> None:
+        results.append(await calls.once(sessions, info, create, Film))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(deliver, call("one"))
+    await deliver(call("one"))
+    assert results == [Film(id=1, title="Crash")] * 6
+    assert (await count(engine, films), await count(engine, outbox.table)) == (1, 1)
+    for other in (call("two"), call("one", "other.replies"), call("one", None)):
+        await deliver(other)
+    assert len({film.id for film in results}) == 4
+
+
+async def test_work_that_fails_leaves_nothing_and_is_tried_again(
+    engine: AsyncEngine, sessions: async_sessionmaker[AsyncSession]
+) -> None:
+    """The exception reaches the caller as it is, and neither film nor event nor call is kept."""
+
+    async def fail(session: AsyncSession) -> Film:
+        await create(session)
+        raise NotFound("there is no studio")
+
+    with pytest.raises(NotFound, match="no studio"):
+        await calls.once(sessions, call("one"), fail, Film)
+    for table in (films, outbox.table, calls.table):
+        assert await count(engine, table) == 0
+    assert (await calls.once(sessions, call("one"), create, Film)).title == "Crash"
+
+
+async def test_old_calls_are_forgotten(
+    engine: AsyncEngine, sessions: async_sessionmaker[AsyncSession]
+) -> None:
+    """Those that were done long enough ago, by the clock of the database; method and process are noted."""
+    await calls.once(sessions, call("one"), create, Film)
+    async with engine.begin() as connection:
+        noted = (await connection.execute(select(calls.table.c.method, calls.table.c.done_by))).one()
+        assert noted.method == "create_film"
+        assert noted.done_by.rpartition(":")[2].isdecimal()
+        assert await calls.forget(connection, older_than=3600) == 0
+        assert await calls.forget(connection, older_than=-1) == 1
+    assert await count(engine, calls.table) == 0
