@@ -14,9 +14,10 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from sbrpc.emulator import Emulator
-from sbrpc.errors import DeadlineExceeded
+from sbrpc.errors import DeadlineExceeded, Unavailable
 from sbrpc.event import Event, EventInfo
 from sbrpc.events import EventBus
+from sbrpc.middleware import EventMiddleware, Publication
 from sbrpc.sql import Inbox, Outbox, OutboxRelay, Positions, Projection
 from sbrpc.topology import Subscription, Topic
 
@@ -191,6 +192,58 @@ async def test_failed_publish_keeps_the_events(
         (row,) = await rows(engine, outbox.table)
         assert row.claimed_by is None
         assert await OutboxRelay(engine, outbox, bus).relay_once() == 1
+
+
+class Vanishing(EventMiddleware):
+    """The database loses its table while an event is being published, which then fails or never ends."""
+
+    def __init__(self, engine: AsyncEngine, error: Exception | None = None) -> None:
+        self.engine = engine
+        self.error = error
+        self.gone = anyio.Event()
+
+    async def publish(self, publication: Publication, call_next: Any) -> Any:
+        async with self.engine.begin() as connection:
+            await connection.run_sync(outbox.table.drop)
+        self.gone.set()
+        if self.error is not None:
+            raise self.error
+        await anyio.sleep_forever()
+
+
+async def test_a_claim_that_cannot_be_given_up_hides_no_error(
+    engine: AsyncEngine,
+    sessions: async_sessionmaker[AsyncSession],
+    emulator: Emulator,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What publishing raised comes out; what the database said stands in the log."""
+    away = Vanishing(engine, Unavailable("away"))
+    bus = EventBus(emulator.connection_string, topic="events", source="/unused", middleware=[away])
+    async with sessions.begin() as session:
+        await outbox.add(session, Changed(movie="7", version=1))
+    async with bus:
+        with pytest.raises(Unavailable, match="away"):
+            await OutboxRelay(engine, outbox, bus).relay_once()
+    assert "ends with its lease" in caplog.text
+
+
+async def test_a_relay_ends_when_it_is_told_to_whatever_the_database_says(
+    engine: AsyncEngine, sessions: async_sessionmaker[AsyncSession], emulator: Emulator
+) -> None:
+    """Cancelled in the middle of publishing, it does not take the database's trouble for its own."""
+    away = Vanishing(engine)
+    bus = EventBus(emulator.connection_string, topic="events", source="/unused", middleware=[away])
+    async with sessions.begin() as session:
+        await outbox.add(session, Changed(movie="7", version=1))
+    relay = OutboxRelay(engine, outbox, bus)
+    async with bus:
+        with anyio.fail_after(HANGS):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(relay.run)
+                await away.gone.wait()
+                tasks.cancel_scope.cancel()
+    assert relay.published == 0
 
 
 async def test_plain_connections_will_do(engine: AsyncEngine) -> None:

@@ -36,6 +36,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import event as sqlalchemy_events
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from sbrpc.event import AttributeValue, CloudEvent, Event, EventInfo, current_event, envelope
@@ -46,6 +47,9 @@ from ._dialect import fresh_reads, now, take_turns
 __all__ = ["Outbox", "OutboxRelay"]
 
 _log = logging.getLogger("sbrpc.outbox")
+
+# Seconds for the database to take note of what has become of a claim. The relay may be about to end.
+_PATIENCE = 10.0
 
 
 class Outbox:
@@ -240,19 +244,25 @@ class OutboxRelay:
         return sorted(rows, key=lambda row: row.id)
 
     async def _remove(self, ids: Sequence[int]) -> None:
+        """Take out what is published, also when the relay is being stopped: else it is published again."""
         table = self._outbox.table
-        async with self._engine.begin() as connection:
-            await connection.execute(delete(table).where(table.c.id.in_(ids)))
+        with anyio.fail_after(_PATIENCE, shield=True):
+            async with self._engine.begin() as connection:
+                await connection.execute(delete(table).where(table.c.id.in_(ids)))
 
     async def _unclaim(self) -> None:
+        """Let others have what was claimed; where the database does not let us, the claim ends by itself."""
         table = self._outbox.table
-        with anyio.CancelScope(shield=True):
-            async with self._engine.begin() as connection:
-                await connection.execute(
-                    update(table)
-                    .where(table.c.claimed_by == self.name)
-                    .values(claimed_by=None, claimed_until=None)
-                )
+        try:
+            with anyio.fail_after(_PATIENCE, shield=True):
+                async with self._engine.begin() as connection:
+                    await connection.execute(
+                        update(table)
+                        .where(table.c.claimed_by == self.name)
+                        .values(claimed_by=None, claimed_until=None)
+                    )
+        except (SQLAlchemyError, OSError, TimeoutError) as error:  # what publishing raised is of more use
+            _log.warning("a claim could not be given up, and ends with its lease: %s", error)
 
 
 def _event_of(row: Row[Any]) -> CloudEvent:
