@@ -161,6 +161,7 @@ What no table shows:
 * **What has piled up is done first.** After an outage, callers wait behind the requests that were made in
   it. Without retries, HTTP is quick again so soon because those requests are gone.
 * **One more thing to operate:** a namespace with its queues, rights, alerts and dead letters, and a bill.
+  While Service Bus itself is away, every call waits and no change is announced; nothing here takes it away.
 """
 
 _READING = """\
