@@ -9,7 +9,7 @@ BENCH_VENV ?= .venv-bench
 BENCH_BIN := $(BENCH_VENV)/bin
 BENCH_STAMP := $(BENCH_VENV)/.installed
 
-.PHONY: demo test check types package format docs guarantees bench bench-emulator movies-validation clean
+.PHONY: demo test check types coverage package format docs guarantees bench bench-emulator movies-validation clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("sbrpc needs Python 3.10 or newer; this is " + sys.version.split()[0] + ". Use: make PYTHON=python3.12 ...") if sys.version_info < (3, 10) else None'
@@ -40,6 +40,11 @@ check: $(STAMP)
 # The public API under pyright as well, and whether it knows all of its types.
 types: $(STAMP)
 	SBRPC_TEST_LONG=1 $(BIN)/python -m pytest -q tests/test_types.py
+
+# The tests once more, measured: what of each module they run, child processes included.
+coverage: export PYTHONDONTWRITEBYTECODE :=
+coverage: $(STAMP)
+	$(BIN)/python .ci/coverage.py
 
 # Builds the distributions into dist/, and tries them in an environment where nothing else is installed.
 package: $(STAMP)
