@@ -58,8 +58,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=port, help="of the HTTP API (default: %(default)s)")
     parser.add_argument("--data", type=Path, help="serve: directory of the databases, else a temporary one")
     parser.add_argument("--services", type=int, default=1, help="serve: processes of the movies service")
+    parser.add_argument("--films", type=int, help="demo: import so many films, at least 300 (default: all)")
     parser.add_argument("--verbose", action="store_true", help="demo: list every row that is rejected")
     options = parser.parse_args()
+    if options.films is not None and options.films < 300:
+        parser.error(f"--films {options.films}: the demo needs 300 to read, change and delete")
     os.environ["MOVIES_PORT"] = str(options.port)
     try:
         if options.command == "serve":
@@ -70,7 +73,7 @@ def main() -> None:
             module = import_module(f"movies.{options.command}")
             if options.command in programs:
                 run(f"movies.{options.command}:app")
-            asyncio.run(module.demo(options.verbose))
+            asyncio.run(module.demo(options.verbose, options.films))
     except ModuleNotFoundError as error:
         missing = (error.name or str(error)).partition(".")[0]
         sys.exit(f"{missing} is not installed; the example needs: pip install 'sbrpc[examples]'")

@@ -32,9 +32,10 @@ Film = dict[str, Any]
 console = Console(highlight=False)
 
 
-async def demo(verbose: bool) -> None:
+async def demo(verbose: bool, most: int | None) -> None:
     began = time.perf_counter()
     films, rejected = catalogue.load()
+    films = films[:most]
     with tempfile.TemporaryDirectory(prefix="movies-") as data:
         async with application(data) as url, httpx.AsyncClient(base_url=url, timeout=60) as http:
             console.print(f"{url} is up after {time.perf_counter() - began:.1f} s")
