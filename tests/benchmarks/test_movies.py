@@ -61,8 +61,9 @@ def test_every_request_is_counted_once() -> None:
 
 def test_a_short_run_keeps_every_promise_over_service_bus(tmp_path: Path) -> None:
     """Killing the service and a burst cost no request over Service Bus, and lose or double no film; over HTTP
-    requests fail with the service. All of it is written down."""
-    subprocess.run([*COMMAND, "--quick", "--output", tmp_path], cwd=ROOT, check=True, timeout=240)
+    requests fail with the service. All of it is written down. `SBRPC_TEST_LONG=1` takes the rest along."""
+    part = [] if os.environ.get("SBRPC_TEST_LONG") else ["--only", "outage,burst"]
+    subprocess.run([*COMMAND, "--quick", *part, "--output", tmp_path], cwd=ROOT, check=True, timeout=240)
     results = json.loads((tmp_path / "movies-validation" / "results.json").read_text(encoding="utf-8"))
     scenarios = results["scenarios"]
     for scenario in ("outage", "burst"):
