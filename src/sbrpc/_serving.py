@@ -62,6 +62,9 @@ _KEEP_WITHOUT_DEADLINE = 600.0
 # A store that does not answer within this time has failed.
 _STORE_PATIENCE = 5.0
 
+# Seconds that a streaming handler has to clean up once it was ended: it must not keep a server from stopping.
+_CLEANING_UP = 5.0
+
 # Streamed replies that may be on their way to Service Bus at once.
 _UNCONFIRMED = 32
 
@@ -358,7 +361,7 @@ class Worker:
         finally:
             close = getattr(replies, "aclose", None)
             if close is not None:
-                with anyio.CancelScope(shield=True):
+                with anyio.move_on_after(_CLEANING_UP, shield=True):
                     await close()
         return Outcome(What.STREAMED)
 

@@ -58,6 +58,11 @@ from .laboratory import (
 )
 
 
+class Endless(Contract, name="endless"):
+    @method
+    def count(self, request: int) -> AsyncIterator[Item]: ...  # type: ignore[empty-body]
+
+
 @dataclass
 class World:
     emulator: Emulator
@@ -415,6 +420,36 @@ async def test_a_slow_consumer_holds_the_handler_back(world: World) -> None:
         await anyio.sleep(1)
         assert world.bench.produced <= 8 + 4 + 1
     await world.bench.until(lambda: "stopped counting" in world.bench.seen)
+
+
+async def test_a_stream_that_never_cleans_up_keeps_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a while for it; then it is ended once more, and the server can stop."""
+    monkeypatch.setattr("sbrpc._serving._CLEANING_UP", 0.1)
+    cleaning, ended = anyio.Event(), anyio.Event()
+
+    async def count(request: int) -> AsyncIterator[Item]:
+        try:
+            while True:
+                yield Item(id=request)
+        finally:
+            cleaning.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                ended.set()
+
+    async with Emulator(queues=QUEUES) as emulator, make_client(emulator.connection_string) as client:
+        server = RpcServer(
+            emulator.connection_string, Endless, reply_queues=["lab.replies"], grace=0, queue="other"
+        )
+        server.method(Endless.count)(count)
+        async with server:
+            await server.ready(20)
+            await client.ready(20)
+            async with aclosing(client.of(Endless, queue="other").count(1)) as items:
+                assert await anext(items) == Item(id=1)
+            await cleaning.wait()
+    assert ended.is_set()
 
 
 async def test_a_deadline_covers_the_whole_stream(world: World) -> None:
