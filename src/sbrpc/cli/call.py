@@ -64,9 +64,8 @@ def call(
 
     Exit codes: 3 the service answered with an error, 4 no answer in time, 5 out of reach, 6 no such queue.
     """
-    declared, spec = _method(queue, method, contract, streams=False)
-    request = _request(spec, json_of(body))
-    options = {"timeout": timeout, "metadata": pairs_of(metadata, "--metadata"), "key": key}
+    declared, spec, request = _asked(queue, method, contract, body, streams=False)
+    options = _options(timeout, metadata, key)
     connection = connecting(connection_string, namespace)
 
     async def work() -> None:
@@ -91,9 +90,8 @@ def stream(
     namespace: Namespace = None,
 ) -> None:
     """Call a streaming method and print each reply as it comes. Ctrl-C stops the handler too."""
-    declared, spec = _method(queue, method, contract, streams=True)
-    request = _request(spec, json_of(body))
-    options = {"timeout": timeout, "metadata": pairs_of(metadata, "--metadata"), "key": key}
+    declared, spec, request = _asked(queue, method, contract, body, streams=True)
+    options = _options(timeout, metadata, key)
     connection = connecting(connection_string, namespace)
 
     async def work() -> None:
@@ -123,11 +121,10 @@ def send(
     from sbrpc._wire import Request, check_metadata, request_message
     from sbrpc.errors import Unavailable
 
-    _, spec = _method(queue, method, contract, streams=False)
-    request = spec.request.encode(_request(spec, json_of(body)))
+    _, spec, request = _asked(queue, method, contract, body, streams=False)
     sent = Request(
         subject=spec.subject,
-        body=request,
+        body=spec.request.encode(request),
         call_id=token_hex(16),
         metadata=check_metadata(pairs_of(metadata, "--metadata")),
         session_id=key,
@@ -149,6 +146,18 @@ def send(
 
 
 # -- what is called ------------------------------------------------------------------------------------
+
+
+def _asked(
+    queue: str, method: str, reference: str | None, body: str | None, *, streams: bool
+) -> tuple[type[Contract], MethodSpec, Any]:
+    """What is called: the contract, its method, and the request, checked as far as the contract is known."""
+    contract, spec = _method(queue, method, reference, streams=streams)
+    return contract, spec, _request(spec, json_of(body))
+
+
+def _options(timeout: float, metadata: list[str] | None, key: str | None) -> dict[str, Any]:
+    return {"timeout": timeout, "metadata": pairs_of(metadata, "--metadata"), "key": key}
 
 
 def _method(
