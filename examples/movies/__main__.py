@@ -11,6 +11,7 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
+from sbrpc import SbrpcError
 from sbrpc.__main__ import main as sbrpc
 
 
@@ -77,6 +78,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         missing = (error.name or str(error)).partition(".")[0]
         sys.exit(f"{missing} is not installed; the example needs: pip install 'sbrpc[examples]'")
+    except SbrpcError as error:
+        sys.exit(f"movies: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
 

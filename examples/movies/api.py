@@ -160,8 +160,8 @@ async def trace(request: Request, call_next: RequestResponseEndpoint) -> Respons
     response = await call_next(request)
     served_by = f"movies-api {socket.gethostname()}:{os.getpid()}"
     took = f"total;dur={(time.perf_counter() - began) * 1000:.1f}"
-    response.headers.update({"Served-By": served_by, "Server-Timing": took})
-    response.headers.update({"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
+    response.headers.update({"Served-By": served_by, "Server-Timing": took, "Cache-Control": "no-cache"})
+    response.headers.update({"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"})
     return response
 
 
