@@ -258,7 +258,8 @@ class SessionPump:
         session = receiver.session
         began = last = monotonic()
         lease = Lease(_duration(session.locked_until_utc), began)
-        appetite = Appetite(_AHEAD)
+        most = self._size or _AHEAD
+        appetite = Appetite(most)
         settler = Direct(receiver, what)
         first = True
 
@@ -275,7 +276,7 @@ class SessionPump:
                 await renew()
                 lease.renewed(now)
             wait = max(0.05, min(_IDLE if wanted else _LOOK_UP, lease.renew_at - now))
-            count = self._size or appetite.ask(_AHEAD)
+            count = appetite.ask(most)
             deliveries: list[Delivery] = []
             with self._stopping.interrupts():
                 with translated(what):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
-from sbrpc._sessions import Demand, gives_way
+from sbrpc._sessions import Demand, SessionPump, gives_way
 
 
 @pytest.mark.parametrize(
@@ -50,3 +55,43 @@ def test_slow_connections_do_not_look_like_waiting() -> None:
     for seconds in (2.0, 2.5, 3.0):
         demand.took(seconds)
     assert demand.looking == 8
+
+
+class Receiver:
+    """A session of the SDK, as far as the pump looks at it, in which so many messages wait each time."""
+
+    def __init__(self, waiting: list[int]) -> None:
+        self.session = self
+        self.session_id = "7"
+        self.locked_until_utc = datetime.now(timezone.utc) + timedelta(hours=1)
+        self.waiting = waiting
+        self.asked: list[int] = []
+
+    async def receive_messages(self, max_message_count: int, max_wait_time: float) -> list[Any]:
+        self.asked.append(max_message_count)
+        message = SimpleNamespace(delivery_count=0, enqueued_time_utc=datetime.now(timezone.utc))
+        return [message] * min(max_message_count, self.waiting.pop(0))
+
+
+@pytest.mark.parametrize(
+    ("waiting", "asked"),
+    [
+        ([1, 1, 0, 1], [1, 2, 1, 1]),  # a lone event is not held back until others come
+        ([99, 99, 99, 99, 99], [1, 2, 4, 8, 10]),  # a backlog is taken in batches, up to their size
+    ],
+)
+async def test_batches_are_as_large_as_what_waits(waiting: list[int], asked: list[int]) -> None:
+    """The SDK holds messages back for 0.2 s until all that were asked for are there; so few are asked for
+    while few come."""
+    handled: list[int] = []
+
+    async def handle(deliveries: Sequence[object], _: object) -> None:
+        handled.append(len(deliveries))
+        if not receiver.waiting:
+            pump.stop()
+
+    receiver = Receiver(waiting)
+    pump = SessionPump(lambda: cast(Any, receiver), handle, what="events", sessions=1, size=10)
+    await pump._serve_until_released(cast(Any, receiver), "session 7")
+    assert receiver.asked == asked
+    assert max(handled) <= 10
