@@ -51,7 +51,8 @@ class MemoryReplyStore:
         self._most = most
         self._most_bytes = most_bytes
         self._clock = clock
-        self._replies: OrderedDict[str, tuple[float, CachedReply]] = OrderedDict()
+        # Plain tuples of plain values: the garbage collector does not look at those again and again.
+        self._replies: OrderedDict[str, tuple[float, str, bytes]] = OrderedDict()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -70,11 +71,11 @@ class MemoryReplyStore:
         kept = self._replies.get(key)
         if kept is None:
             return None
-        until, reply = kept
+        until, status, body = kept
         if self._clock() >= until:
             self._forget(key)
             return None
-        return reply
+        return CachedReply(status, body)
 
     def keep(self, key: str, reply: CachedReply, ttl: float) -> None:
         """What `put` does, without being awaited."""
@@ -83,10 +84,10 @@ class MemoryReplyStore:
         if len(reply.body) > self._most_bytes // 4:
             return
         now = self._clock()
-        self._replies[key] = (now + ttl, reply)
+        self._replies[key] = (now + ttl, *reply)
         self._bytes += len(reply.body)
         while self._replies:
-            oldest, (until, _) = next(iter(self._replies.items()))
+            oldest, (until, _, _) = next(iter(self._replies.items()))
             if len(self._replies) <= self._most and self._bytes <= self._most_bytes and until > now:
                 break
             self._forget(oldest)
@@ -94,4 +95,4 @@ class MemoryReplyStore:
     def _forget(self, key: str) -> None:
         kept = self._replies.pop(key, None)
         if kept is not None:
-            self._bytes -= len(kept[1].body)
+            self._bytes -= len(kept[2])
