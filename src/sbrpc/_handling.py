@@ -44,6 +44,9 @@ __all__ = ["Handling", "attempt"]
 
 _log = logging.getLogger("sbrpc.events")
 
+# Whoever may publish can make types up; beyond so many they are counted together only.
+_MOST_COUNTS = 1000
+
 
 class Handling:
     """What the pumps call: decodes, routes, runs and settles the messages of one subscription."""
@@ -98,16 +101,7 @@ class Handling:
     async def _settle(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
         settlement = decide(outcome, self._subscription.unknown, in_session=self._in_session)
         if isinstance(outcome, Unhandled):
-            self._counts["unknown"] += 1
-            if self._counts[f"unknown {outcome.type}"] == 0:
-                _log.warning(
-                    "subscription %r got a %r event, which it has no handler for; such events are settled as "
-                    "unknown=%r says, and this is logged once",
-                    self._subscription.name,
-                    outcome.type,
-                    self._subscription.unknown,
-                )
-            self._counts[f"unknown {outcome.type}"] += 1
+            self._count_unknown(outcome.type)
         for delivery in deliveries:
             match settlement:
                 case Complete():
@@ -128,6 +122,21 @@ class Handling:
                     pass
             if isinstance(outcome, Handled):
                 self._counts["handled"] += 1
+
+    def _count_unknown(self, kind: str) -> None:
+        self._counts["unknown"] += 1
+        name = f"unknown {kind}"
+        if name not in self._counts:
+            if len(self._counts) >= _MOST_COUNTS:
+                return
+            _log.warning(
+                "subscription %r got a %r event, which it has no handler for; such events are settled as "
+                "unknown=%r says, and this is logged once",
+                self._subscription.name,
+                kind,
+                self._subscription.unknown,
+            )
+        self._counts[name] += 1
 
 
 def _log_fields(jobs: Sequence[Job]) -> dict[str, str | None]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
 from typing import Any
 
 import anyio
 import pytest
+from azure.servicebus import ServiceBusReceivedMessage
 from tenacity import AsyncRetrying, retry_if_not_exception_type, stop_after_attempt, wait_exponential
 
-from sbrpc._handling import attempt
-from sbrpc._receiving import Stopped
-from sbrpc._subscriptions import Failed, Handled, Handler, Interrupted, Job
+from sbrpc._handling import Handling, attempt
+from sbrpc._receiving import Delivery, Stopped
+from sbrpc._subscriptions import Failed, Handled, Handler, Interrupted, Job, Subscribed
 from sbrpc.errors import DecodeError
-from sbrpc.event import Event, EventInfo, current_event
+from sbrpc.event import CloudEvent, Event, EventInfo, current_event
+
+from .test_subscriptions import received
 
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 RETRY = AsyncRetrying(
@@ -49,6 +53,39 @@ async def run(
         handler, [job(handler, n + 1) for n in range(count)], pause or record, anyio.CapacityLimiter(4)
     )
     return outcome, pauses
+
+
+class Settled:
+    """What became of messages, by their numbers."""
+
+    def __init__(self) -> None:
+        self.completed: list[int | None] = []
+
+    async def complete(self, message: ServiceBusReceivedMessage) -> None:
+        self.completed.append(message.sequence_number)
+
+    async def abandon(self, message: ServiceBusReceivedMessage) -> None:
+        raise AssertionError("nothing is given back here")
+
+    async def dead_letter(self, message: ServiceBusReceivedMessage, reason: str, description: str) -> None:
+        raise AssertionError("nothing is dead-lettered here")
+
+
+async def test_types_that_somebody_makes_up_take_no_memory(caplog: pytest.LogCaptureFixture) -> None:
+    """They are counted and told of one by one up to a number of them, and together beyond."""
+    counts: Counter[str] = Counter()
+    settled = Settled()
+    handling = Handling(Subscribed("s", unknown="complete"), counts, in_session=False)
+
+    async def never(seconds: float) -> None:
+        raise AssertionError("nothing is tried again here")
+
+    for n in range(1500):
+        message = received(CloudEvent(f"e-{n}", "/s", f"made.up.{n}", b"{}", time=NOW))
+        await handling([Delivery(message, settled)], never)
+    assert counts["unknown"] == len(settled.completed) == 1500
+    assert len(counts) == 1000
+    assert len(caplog.records) == 999
 
 
 async def test_success_is_one_attempt() -> None:
