@@ -65,5 +65,5 @@ async def movies_service(forgotten: list[int]) -> AsyncIterator[Emulator]:
             forgotten.append(request.id)
 
         async with server:
-            await server.ready(timeout=10)
+            await server.ready(timeout=60)
             yield emulator

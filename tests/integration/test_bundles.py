@@ -57,8 +57,8 @@ async def world() -> AsyncIterator[World]:
         await stack.enter_async_context(server)
         await stack.enter_async_context(client)
         client.of(Lab)
-        await client.ready(timeout=10)
-        await server.ready(timeout=10)
+        await client.ready(timeout=60)
+        await server.ready(timeout=60)
         yield World(emulator, bench, server, client, Raw(bus, stack), bus)
 
 
@@ -157,8 +157,8 @@ async def test_bundles_can_be_switched_off(world: World, off: str) -> None:
         return request
 
     async with server, make_client(world.emulator.connection_string, bundle=off != "client") as client:
-        await client.ready(10)
-        await server.ready(10)
+        await client.ready(60)
+        await server.ready(60)
         others = client.of(Others)
         assert await others.number(1) == 1
         before = world.emulator.books["other"].sends
@@ -275,10 +275,10 @@ async def test_a_draining_server_hands_its_bundles_on(world: World) -> None:
 
     others = world.client.of(Others, timeout=30)
     async with serving("first", 60) as first:
-        await first.ready(10)
+        await first.ready(60)
         assert await others.slow(0) == "first"
         calls = [asyncio.create_task(others.slow(number)) for number in range(1, 9)]
         await world.bench.until(lambda: len(attempts) == 9)
     async with serving("second", 0) as second:
-        await second.ready(10)
+        await second.ready(60)
         assert await asyncio.gather(*calls) == ["second"] * 8

@@ -27,7 +27,7 @@ async def world() -> AsyncIterator[tuple[Emulator, Bench]]:
     """An emulator with a service, for all tests of this file."""
     bench = Bench()
     async with Emulator(queues=QUEUES) as emulator, make_server(emulator.connection_string, bench) as server:
-        await server.ready(30)
+        await server.ready(60)
         yield emulator, bench
 
 

@@ -118,9 +118,9 @@ async def test_nothing_secret_is_logged_or_raised(caplog: pytest.LogCaptureFixtu
         await stack.enter_async_context(server)
         await stack.enter_async_context(client)
         notes = client.of(Notes, metadata=METADATA)
-        await client.ready(20)
-        await server.ready(20)
-        await bus.ready(20)
+        await client.ready(60)
+        await server.ready(60)
+        await bus.ready(60)
 
         assert (await notes.write(Note(text=PAYLOAD, number=3))).text == PAYLOAD
         for number, expected in [(1, NotFound), (2, Internal)]:

@@ -148,9 +148,9 @@ async def opened() -> AsyncIterator[World]:
         await stack.enter_async_context(client)
         telemetry.observe(client, server, bus)
         films = client.of(Films)
-        await client.ready(10)
-        await server.ready(10)
-        await bus.ready(10)
+        await client.ready(60)
+        await server.ready(60)
+        await bus.ready(60)
         yield World(emulator, films, bus, client, telemetry, tracers, spans, reader, infos, events)
 
 

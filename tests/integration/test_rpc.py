@@ -88,8 +88,8 @@ async def world() -> AsyncIterator[World]:
         await stack.enter_async_context(server)
         await stack.enter_async_context(client)
         client.of(Lab)
-        await client.ready(timeout=10)
-        await server.ready(timeout=10)
+        await client.ready(timeout=60)
+        await server.ready(timeout=60)
         yield World(emulator, bench, server, client, Raw(bus, stack))
 
 
@@ -159,7 +159,7 @@ async def test_a_thousand_calls_over_two_clients_and_two_servers(world: World) -
         for bench in benches:
             server = make_server(string, bench, queue="other", concurrency=8)
             await stack.enter_async_context(server)
-            await server.ready(10)
+            await server.ready(60)
         clients = [await stack.enter_async_context(make_client(string)) for _ in range(2)]
         labs = [client.of(Lab, queue="other") for client in clients]
         limit = anyio.CapacityLimiter(64)
@@ -307,7 +307,7 @@ async def test_expired_work_is_answered_and_not_started(world: World) -> None:
     bench = Bench()
     async with make_server(world.emulator.connection_string, bench, queue="other", concurrency=1) as server:
         lab = world.client.of(Lab, queue="other")
-        await server.ready(10)
+        await server.ready(60)
         await lab.echo(Item(id=1))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lab.wait, Wait(seconds=1, tag="busy"))
@@ -649,7 +649,7 @@ async def test_middleware_on_both_sides(world: World) -> None:
         make_server(string, Bench(), queue="other", middleware=[check]) as server,
         make_client(string, middleware=[sign]) as client,
     ):
-        await server.ready(10)
+        await server.ready(60)
         assert await client.of(Lab, queue="other").echo(Item(id=1)) == Item(id=1)
         assert [i.id async for i in client.of(Lab, queue="other").count(3)] == [0, 1, 2]
         with pytest.raises(Unauthenticated, match="who are you"):
@@ -680,12 +680,12 @@ async def test_missing_queues_are_named(world: World) -> None:
     string = world.emulator.connection_string
     async with make_client(string, reply_queue="missing.replies") as client:
         with pytest.raises(EntityNotFound, match=r"missing\.replies"):
-            await client.ready(10)
+            await client.ready(60)
         with pytest.raises(EntityNotFound, match=r"missing\.replies"):
             await client.of(Lab).echo(Item(id=1))
     async with make_server(string, Bench(), queue="missing") as server:
         with pytest.raises(EntityNotFound, match="missing"):
-            await server.ready(10)
+            await server.ready(60)
         assert not server.is_ready
         assert server.is_live
 
@@ -709,7 +709,7 @@ async def test_a_queue_with_sessions_needs_the_option(world: World) -> None:
     """The error names it."""
     async with make_server(world.emulator.connection_string, Bench(), queue="ordered") as server:
         with pytest.raises(_sdk.MustNotRequireSessions, match="max_concurrent_sessions"):
-            await server.ready(10)
+            await server.ready(60)
 
 
 async def test_an_exception_leaves_the_blocks_as_it_is(world: World) -> None:
@@ -742,7 +742,7 @@ async def test_ordered_calls(world: World) -> None:
     bench = Bench()
     string = world.emulator.connection_string
     async with make_server(string, bench, queue="ordered", max_concurrent_sessions=3) as server:
-        await server.ready(10)
+        await server.ready(60)
         lab = world.client.of(Lab, queue="ordered")
 
         async def call(key: str, number: int) -> None:

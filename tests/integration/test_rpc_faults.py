@@ -77,8 +77,8 @@ async def world(running: World) -> AsyncIterator[World]:
 
 
 async def healthy(world: World) -> None:
-    await world.client.ready(15)
-    await world.server.ready(15)
+    await world.client.ready(60)
+    await world.server.ready(60)
     assert await world.client.of(Lab).echo(Item(id=1), timeout=15) == Item(id=1)
 
 
@@ -218,7 +218,7 @@ async def test_a_lost_message_lock_cancels_the_handler(world: World) -> None:
     world.emulator.broker.create([queue], world.emulator.clock.now())
     server = make_server(world.emulator.connection_string, bench, queue="brief")
     async with server:
-        await server.ready(10)
+        await server.ready(60)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(world.client.of(Lab, queue="brief").wait, Wait(seconds=2.5, tag="x"))
             await bench.until(lambda: "x" in bench.running)
@@ -231,7 +231,7 @@ async def test_long_handlers_keep_their_locks(world: World) -> None:
     bench = Bench()
     world.emulator.broker.create([Queue("long", lock_duration=1)], world.emulator.clock.now())
     async with make_server(world.emulator.connection_string, bench, queue="long") as server:
-        await server.ready(10)
+        await server.ready(60)
         assert await world.client.of(Lab, queue="long").wait(Wait(seconds=3.5, tag="x")) == "x"
     assert bench.seen == ["started x", "ended x"]
 
@@ -242,7 +242,7 @@ async def test_requests_whose_locks_ran_out_in_the_queue_here_are_left_alone(wor
     world.emulator.broker.create([Queue("waiting", lock_duration=1)], world.emulator.clock.now())
     string = world.emulator.connection_string
     async with make_server(string, bench, queue="waiting", concurrency=1, prefetch=4, store=None) as server:
-        await server.ready(10)
+        await server.ready(60)
         lab = world.client.of(Lab, queue="waiting")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lab.wait, Wait(seconds=2, tag="slow"))
@@ -260,7 +260,7 @@ async def test_a_redelivered_request_is_answered_from_the_store(world: World) ->
     bench = Bench()
     world.emulator.broker.create([Queue("twice")], world.emulator.clock.now())
     async with make_server(world.emulator.connection_string, bench, queue="twice", concurrency=1) as server:
-        await server.ready(10)
+        await server.ready(60)
         late = world.client.replies.late
         with world.emulator.faults.duplicate(entity="twice"):
             assert await world.client.of(Lab, queue="twice").wait(Wait(seconds=0.1, tag="x")) == "x"
@@ -295,7 +295,7 @@ async def test_a_store_that_fails_keeps_no_caller_from_its_answer(
     queue = type(store).__name__
     world.emulator.broker.create([Queue(queue)], world.emulator.clock.now())
     async with make_server(world.emulator.connection_string, Bench(), queue=queue, store=store) as server:
-        await server.ready(10)
+        await server.ready(60)
         info = await world.client.of(Lab, queue=queue).info(None, timeout=20)
     logged = [record for record in caplog.records if "store" in record.getMessage()]
     assert [getattr(record, "call_id", None) for record in logged] == [info["call_id"]] * 2
@@ -343,7 +343,7 @@ async def test_no_call_is_lost_or_served_twice_when_servers_take_turns(world: Wo
                 tasks.start_soon(call)
             for _ in range(3):
                 async with make_server(string, bench, queue="turns") as server:
-                    await server.ready(30)
+                    await server.ready(60)
                     so_far = load.right
                     await bench.until(lambda so_far=so_far: load.right > so_far + 3 * CALLERS)
             async with make_server(string, bench, queue="turns"):
@@ -373,8 +373,8 @@ async def test_a_night_of_idling_costs_no_call() -> None:
     async with Emulator(queues=QUEUES, idle_timeout=600) as emulator:
         string = emulator.connection_string
         async with make_server(string, Bench()) as server, make_client(string) as client:
-            await server.ready(10)
-            await client.ready(10)
+            await server.ready(60)
+            await client.ready(60)
             before = client.replies.epoch.number
             for hour in range(8):
                 await emulator.advance(3600)
@@ -387,7 +387,7 @@ async def test_a_session_lock_that_is_held_elsewhere(world: World) -> None:
     string = world.emulator.connection_string
     client = make_client(string)
     async with client:
-        await client.ready(10)
+        await client.ready(60)
         channel = client.replies
         before = channel.epoch
         world.emulator.faults.lose_sessions(before.session_id, entity="lab.replies")

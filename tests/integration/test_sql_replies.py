@@ -82,7 +82,7 @@ async def test_what_one_server_answered_another_does_not_run_again(database: Asy
             answers.append(await client.of(Shared).run(1, timeout=30))
 
         async with anyio.create_task_group() as tasks, serving("first") as first:
-            await first.ready(10)
+            await first.ready(60)
             tasks.start_soon(call)
             with anyio.fail_after(10):
                 await leaving.wait()

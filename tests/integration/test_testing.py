@@ -631,7 +631,7 @@ async def test_an_emulator_has_what_its_users_need() -> None:
         assert set(subscriptions) == {"own", "listener"}
         assert subscriptions["listener"].requires_session
         async with RpcClient(namespace.connection_string, reply_queue="testing.replies") as client:
-            await client.ready(timeout=10)
+            await client.ready(timeout=60)
 
 
 def test_what_needs_no_entity_is_refused() -> None:

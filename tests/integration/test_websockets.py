@@ -74,8 +74,8 @@ async def test_calls_go_over_websockets() -> None:
             make_server(connection, Bench()) as server,
             make_client(connection) as client,
         ):
-            await server.ready(20)
-            await client.ready(20)
+            await server.ready(60)
+            await client.ready(60)
             assert await client.of(Lab).echo(Item(id=7), timeout=20) == Item(id=7)
 
 
