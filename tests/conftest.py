@@ -16,8 +16,9 @@ settings.load_profile("sbrpc")
 ROOT = Path(__file__).parent.parent
 
 # What begins first and what comes last with several workers; everything else between, in its usual order.
-# The faults keep hundreds of calls in flight and watch the clock: they wait until hardly anything else runs.
-FIRST = ("conformance", "examples", "browser", "integration")
+# What has to be run one after the other begins before what has not. The faults keep hundreds of calls in
+# flight and watch the clock: they wait until hardly anything else runs.
+FIRST = ("conformance", "integration/test_rpc_faults", "browser", "examples", "integration")
 LAST = ("faults",)
 # The files that stay in one process: what they prepare serves all of their tests, or these take milliseconds.
 TOGETHER = ("conformance", "benchmarks", "unit")
@@ -36,10 +37,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _turn(item: pytest.Item) -> int:
-    directory = _directory(item.nodeid)
-    if directory in LAST:
+    if _directory(item.nodeid) in LAST:
         return len(FIRST) + 1
-    return FIRST.index(directory) if directory in FIRST else len(FIRST)
+    begins = (turn for turn, path in enumerate(FIRST) if item.nodeid.startswith(f"tests/{path}"))
+    return next(begins, len(FIRST))
 
 
 def _directory(nodeid: str) -> str:

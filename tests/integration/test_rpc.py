@@ -356,7 +356,6 @@ async def test_a_cancellable_handler_is_stopped(world: World) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(world.lab.wait_cancellable, Wait(seconds=60, tag="stop me"))
         await world.bench.until(lambda: "stop me" in world.bench.running)
-        await anyio.sleep(0.2)
         tasks.cancel_scope.cancel()
     await world.bench.until(lambda: "cancelled stop me" in world.bench.seen)
     assert world.client.pending == 0
@@ -417,7 +416,8 @@ async def test_a_slow_consumer_holds_the_handler_back(world: World) -> None:
     world.bench.seen.clear()
     async with aclosing(world.lab.count(10**9)) as items:
         assert (await anext(items)).id == 0
-        await anyio.sleep(1)
+        for _ in range(20):  # of which each would have been time enough for some more
+            await world.lab.echo(Item(id=1))
         assert world.bench.produced <= 8 + 4 + 1
     await world.bench.until(lambda: "stopped counting" in world.bench.seen)
 
