@@ -273,8 +273,8 @@ def read_replies(message: ServiceBusReceivedMessage) -> list[Reply]:
         DecodeError: one of them cannot be told from the others.
     """
     session = text((message.raw_amqp_message.properties or NO_PROPERTIES).group_id)
-    advice = properties_of(message.raw_amqp_message.application_properties).get(BUNDLE)
-    bundle = int(advice) if isinstance(advice, int | float) else None
+    advice = number(properties_of(message.raw_amqp_message.application_properties), BUNDLE, [])
+    bundle = int(advice) if advice is not None else None
     enqueued_at = message.enqueued_time_utc
     replies = []
     for header, body in _sections(message):

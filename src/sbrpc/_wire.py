@@ -245,7 +245,7 @@ def time_to_live(remaining: float | None, margin: float) -> int | None:
     """Milliseconds; AMQP has 32 bits for them."""
     if remaining is None or math.isinf(remaining):
         return None
-    return min(int((max(remaining, 0.0) + margin) * 1000), _LONGEST_TIME_TO_LIVE)
+    return int(min((max(remaining, 0.0) + margin) * 1000, _LONGEST_TIME_TO_LIVE))
 
 
 def error_body(error: RpcError, declared: Mapping[str, ErrorSpec] | None = None) -> bytes:
@@ -273,7 +273,7 @@ def _error_in(reply: Reply, declared: Mapping[str, ErrorSpec]) -> RpcError:
     code = reply.status or ErrorCode.UNKNOWN.value
     try:
         document = json.loads(reply.body) if reply.body else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         document = {"message": reply.body[:200].decode("utf-8", "replace")}
     if not isinstance(document, dict):
         document = {"message": str(document)[:200]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -108,6 +109,15 @@ def test_how_many_calls_a_server_likes_stands_in_the_message() -> None:
     """Once, for all of its replies."""
     came = read_replies(arrived(replies(replace(REPLY, bundle=17), replace(REPLY, call_id="2", bundle=17))))
     assert [reply.bundle for reply in came] == [17, 17]
+
+
+@pytest.mark.parametrize("advice", [math.nan, math.inf, -math.inf])
+def test_advice_that_is_no_number_is_none(advice: float) -> None:
+    """Whoever may send to the reply queue can say anything; the replies beside it count."""
+    message = replies(REPLY)
+    message.application_properties = {"sbrpc-bundle": advice}
+    (reply,) = read_replies(arrived(message))
+    assert (reply.call_id, reply.bundle) == (REPLY.call_id, None)
 
 
 def test_every_call_keeps_its_own_deadline() -> None:

@@ -224,6 +224,9 @@ def test_a_reply_lives_until_the_caller_is_gone() -> None:
     assert message.header is not None
     assert message.header.time_to_live == 35_000
     assert reply_message(Reply("1", "OK"), None).header is None
+    longest = reply_message(Reply("1", "OK"), 1e308)
+    assert longest.header is not None
+    assert longest.header.time_to_live == 2**32 - 1
     late = reply_message(Reply("1", "OK"), -3)
     assert late.header is not None
     assert late.header.time_to_live == 30_000
@@ -310,6 +313,7 @@ def test_data_that_does_not_fit_is_said() -> None:
         ("INVALID_ARGUMENT", b'"text"', InvalidArgument, "text"),
         ("INVALID_ARGUMENT", b'{"details": "x", "message": null}', InvalidArgument, ""),
         ("TEAPOT", b'{"message": "short"}', Unknown, "TEAPOT: short"),
+        ("DATA_LOSS", b"[" * 100_000, DataLoss, "[" * 200),
     ],
 )
 def test_strange_error_replies_are_errors(
