@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
+from collections.abc import Generator
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("sbrpc", deadline=None)
+# How long an example takes, or is in the making, says more about the machine than about the code.
+settings.register_profile("sbrpc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sbrpc")
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +37,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Order the tests for pytest-xdist's workers; a run in one process stays as it is."""
     if hasattr(config, "workerinput"):
         items.sort(key=_turn)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, bool, bool]:
+    """Have what the SDK leaves to the garbage collector complain unheard, not in a test of another kind."""
+    result = yield
+    if nextitem is not None and _directory(item.nodeid) != _directory(nextitem.nodeid):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
+    return result
 
 
 def _turn(item: pytest.Item) -> int:

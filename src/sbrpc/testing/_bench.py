@@ -34,7 +34,7 @@ __all__ = ["REPLY_QUEUE", "Bench", "Letter"]
 
 REPLY_QUEUE = "testing.replies"
 
-_OPENING = 10.0
+_OPENING = 30.0
 _LOOK = 0.002
 
 C = TypeVar("C", bound=Contract)
