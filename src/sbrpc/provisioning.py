@@ -12,7 +12,7 @@ but rules. This is for deployments: it needs the Manage right, which nothing in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -84,7 +84,7 @@ def plan(wanted: Iterable[Queue | Topic], found: Found) -> list[Step]:
         ContractError: something has to be deleted and made anew, which is for a person to decide.
     """
     steps: list[Step] = []
-    for entity in wanted:
+    for entity in _targets_first(wanted):
         if isinstance(entity, Queue):
             existing = found.queues.get(entity.name.lower())
             if existing is None:
@@ -97,6 +97,22 @@ def plan(wanted: Iterable[Queue | Topic], found: Found) -> list[Step]:
         for subscription in entity.subscriptions:
             steps += _plan_subscription(entity.name, subscription, found)
     return steps
+
+
+def _targets_first(wanted: Iterable[Queue | Topic]) -> Iterator[Queue | Topic]:
+    """In their order, but none before what it forwards to; in a circle nobody can be first."""
+    left = {entity.name.lower(): entity for entity in wanted}
+    while left:
+        free = [entity for entity in left.values() if not _forwards_to(entity) & left.keys()]
+        for entity in free or list(left.values()):
+            del left[entity.name.lower()]
+            yield entity
+
+
+def _forwards_to(entity: Queue | Topic) -> set[str]:
+    sources = [entity] if isinstance(entity, Queue) else entity.subscriptions
+    targets = (to for each in sources for to in (each.forward_to, each.forward_dead_lettered_messages_to))
+    return {to.lower() for to in targets if to is not None} - {entity.name.lower()}
 
 
 def _plan_subscription(topic: str, subscription: Subscription, found: Found) -> list[Step]:
@@ -173,54 +189,75 @@ def apply(admin: ServiceBusAdministrationClient, steps: Iterable[Step]) -> None:
         entity, topic, subscription = step.entity, str(step.topic), str(step.subscription)
         match entity:
             case Queue():
-                admin.create_queue(
-                    entity.name,
-                    requires_session=entity.requires_session,
-                    requires_duplicate_detection=entity.duplicate_detection_window is not None,
-                    duplicate_detection_history_time_window=_seconds(entity.duplicate_detection_window),
-                    dead_lettering_on_message_expiration=entity.dead_lettering_on_message_expiration,
-                    max_size_in_megabytes=entity.max_size_in_megabytes,
-                    **_shared(entity),
+                queue = admin.create_queue(
+                    entity.name, **_of_all(entity), **_of_stores(entity), **_of_receivers(entity)
                 )
+                if entity.status != "Active":  # which is what everything is born as
+                    queue.status = entity.status
+                    admin.update_queue(queue)
             case Topic():
-                admin.create_topic(
-                    entity.name,
-                    requires_duplicate_detection=entity.duplicate_detection_window is not None,
-                    duplicate_detection_history_time_window=_seconds(entity.duplicate_detection_window),
-                    default_message_time_to_live=_seconds(entity.default_message_time_to_live),
-                    max_size_in_megabytes=entity.max_size_in_megabytes,
-                )
+                made = admin.create_topic(entity.name, **_of_all(entity), **_of_stores(entity))
+                if entity.status != "Active":
+                    made.status = entity.status
+                    admin.update_topic(made)
             case Subscription():
-                admin.create_subscription(
+                subscribed = admin.create_subscription(
                     topic,
                     entity.name,
-                    requires_session=entity.requires_session,
-                    dead_lettering_on_message_expiration=entity.dead_lettering_on_message_expiration,
-                    **_shared(entity),
+                    dead_lettering_on_filter_evaluation_exceptions=(
+                        entity.dead_lettering_on_filter_evaluation_exceptions
+                    ),
+                    **_of_all(entity),
+                    **_of_receivers(entity),
                 )
+                if entity.status != "Active":
+                    subscribed.status = entity.status
+                    admin.update_subscription(topic, subscribed)
             case Rule() if step.action == "remove":
                 admin.delete_rule(topic, subscription, entity.name)
             case Rule() if step.action == "replace":
                 rule = admin.get_rule(topic, subscription, entity.name)
                 rule.filter = _sdk_filter(entity.filter)
-                rule.action = SqlRuleAction(entity.action) if entity.action else None
+                rule.action = _sdk_action(entity)
                 admin.update_rule(topic, subscription, rule)
             case Rule():
-                action = SqlRuleAction(entity.action) if entity.action else None
                 admin.create_rule(
-                    topic, subscription, entity.name, filter=_sdk_filter(entity.filter), action=action
+                    topic,
+                    subscription,
+                    entity.name,
+                    filter=_sdk_filter(entity.filter),
+                    action=_sdk_action(entity),
                 )
 
 
-def _shared(entity: Queue | Subscription) -> dict[str, Any]:
+def _of_all(entity: Queue | Topic | Subscription) -> dict[str, Any]:
     return {
-        "lock_duration": _seconds(entity.lock_duration),
-        "max_delivery_count": entity.max_delivery_count,
         "default_message_time_to_live": _seconds(entity.default_message_time_to_live),
-        "forward_to": entity.forward_to,
-        "forward_dead_lettered_messages_to": entity.forward_dead_lettered_messages_to,
         "auto_delete_on_idle": _seconds(entity.auto_delete_on_idle),
         "user_metadata": entity.user_metadata,
+    }
+
+
+def _of_stores(entity: Queue | Topic) -> dict[str, Any]:
+    found = {
+        "requires_duplicate_detection": entity.duplicate_detection_window is not None,
+        "duplicate_detection_history_time_window": _seconds(entity.duplicate_detection_window),
+        "max_size_in_megabytes": entity.max_size_in_megabytes,
+    }
+    # Only Premium namespaces take it at all.
+    if entity.max_message_size_in_kilobytes != 1024:
+        found["max_message_size_in_kilobytes"] = entity.max_message_size_in_kilobytes
+    return found
+
+
+def _of_receivers(entity: Queue | Subscription) -> dict[str, Any]:
+    return {
+        "requires_session": entity.requires_session,
+        "lock_duration": _seconds(entity.lock_duration),
+        "max_delivery_count": entity.max_delivery_count,
+        "dead_lettering_on_message_expiration": entity.dead_lettering_on_message_expiration,
+        "forward_to": entity.forward_to,
+        "forward_dead_lettered_messages_to": entity.forward_dead_lettered_messages_to,
     }
 
 
@@ -253,8 +290,13 @@ def _sdk_filter(wanted: Filter) -> Any:
             return CorrelationRuleFilter(**texts, properties=dict[str, Any](wanted.properties) or None)
 
 
+def _sdk_action(rule: Rule) -> SqlRuleAction | None:
+    parameters: Any = dict(rule.action_parameters) or None
+    return SqlRuleAction(rule.action, parameters=parameters) if rule.action else None
+
+
 def _rule_of(rule: RuleProperties) -> Rule:
-    action = rule.action.sql_expression if isinstance(rule.action, SqlRuleAction) else None
+    action = rule.action if isinstance(rule.action, SqlRuleAction) else None
     found: Any = rule.filter
     wanted: Filter
     if isinstance(found, TrueRuleFilter):
@@ -266,7 +308,10 @@ def _rule_of(rule: RuleProperties) -> Rule:
     else:
         texts = {ours: getattr(found, theirs) or None for ours, theirs in _TEXTS.items()}
         wanted = CorrelationFilter(**texts, properties=dict(found.properties or {}))
-    return Rule(rule.name, wanted, action)
+    if action is None:
+        return Rule(rule.name, wanted)
+    parameters: Any = action.parameters or {}
+    return Rule(rule.name, wanted, action.sql_expression, action_parameters=dict(parameters))
 
 
 def _words(rule: Rule) -> str:

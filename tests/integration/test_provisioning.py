@@ -79,6 +79,80 @@ async def test_namespace_is_made_from_handlers(emulator: Emulator) -> None:
     assert emulator.broker.runtime("replies").active == 0
 
 
+EVERYTHING: list[Queue | Topic] = [
+    Queue(
+        "a",
+        requires_session=False,
+        lock_duration=30,
+        max_delivery_count=7,
+        default_message_time_to_live=3600,
+        dead_lettering_on_message_expiration=True,
+        duplicate_detection_window=120,
+        forward_to="t",
+        forward_dead_lettered_messages_to="z",
+        auto_delete_on_idle=600,
+        max_size_in_megabytes=2048,
+        max_message_size_in_kilobytes=2048,
+        status="SendDisabled",
+        user_metadata="a note",
+    ),
+    Topic(
+        "t",
+        subscriptions=(
+            Subscription(
+                "s",
+                rules=(
+                    Rule(
+                        "dear",
+                        SqlFilter("price > @least", {"@least": 7}),
+                        "SET grade = @grade",
+                        {"@grade": "A"},
+                    ),
+                ),
+                requires_session=True,
+                dead_lettering_on_filter_evaluation_exceptions=False,
+                forward_dead_lettered_messages_to="z",
+                auto_delete_on_idle=900,
+                status="ReceiveDisabled",
+                user_metadata="another",
+            ),
+        ),
+        default_message_time_to_live=7200,
+        duplicate_detection_window=60,
+        auto_delete_on_idle=1200,
+        max_size_in_megabytes=3072,
+        max_message_size_in_kilobytes=4096,
+        status="SendDisabled",
+        user_metadata="a third",
+    ),
+    Queue("z"),
+]
+
+
+async def test_all_that_is_declared_is_made(emulator: Emulator) -> None:
+    """Every setting, and nothing before what it forwards to; then there is nothing to do."""
+
+    def work() -> None:
+        given = {"connection_verify": emulator.certificate_file}
+        with ServiceBusAdministrationClient.from_connection_string(
+            emulator.admin_connection_string, **given
+        ) as admin:
+            apply(admin, plan(EVERYTHING, read(admin, EVERYTHING)))
+            assert plan(EVERYTHING, read(admin, EVERYTHING)) == []
+
+    await anyio.to_thread.run_sync(work)
+    broker = emulator.broker
+    assert [broker.get_queue("a"), broker.get_topic("t"), broker.get_queue("z")] == EVERYTHING
+
+
+def test_what_is_forwarded_to_comes_first() -> None:
+    """However they are declared; in a circle nobody can, and Service Bus says so."""
+    chain = [Queue("a", forward_to="B"), Queue("b", forward_to="c"), Queue("c"), Queue("d")]
+    assert [step.entity.name for step in plan(chain, Found())] == ["c", "d", "b", "a"]
+    circle = [Queue("a", forward_to="b"), Queue("b", forward_to="a")]
+    assert [step.entity.name for step in plan(circle, Found())] == ["a", "b"]
+
+
 def test_changed_rule_is_replaced() -> None:
     """A rule of the same name that filters something else is replaced, whatever the case of its name."""
     rule = Rule("r", SqlFilter("a = 1"))
