@@ -37,7 +37,11 @@ async def demo(verbose: bool, most: int | None) -> None:
     films, rejected = catalogue.load()
     films = films[:most]
     with tempfile.TemporaryDirectory(prefix="movies-") as data:
-        async with application(data) as url, httpx.AsyncClient(base_url=url, timeout=60) as http:
+        patient = httpx.AsyncHTTPTransport(retries=6)  # it may not listen yet, on a namespace of yours
+        async with (
+            application(data) as url,
+            httpx.AsyncClient(base_url=url, timeout=60, transport=patient) as http,
+        ):
             console.print(f"{url} is up after {time.perf_counter() - began:.1f} s")
             story = Story(http, Path(data) / "movies.sqlite3")
             await story.tell([film.model_dump(mode="json") for film in films])

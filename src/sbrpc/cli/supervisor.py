@@ -85,7 +85,7 @@ async def _emulator(system: System | None) -> AsyncIterator[str | None]:
     queues = [entity for entity in entities if isinstance(entity, Queue)]
     topics = [entity for entity in entities if not isinstance(entity, Queue)]
     async with Emulator(queues=queues, topics=topics, http_port=0) as emulator:
-        _log.info("look into the emulator at %s/", emulator.http_url)
+        print(f"sbrpc emulator: look into it at {emulator.http_url}/", file=sys.stderr, flush=True)
         os.environ["SERVICEBUS_CONNECTION_STRING"] = emulator.connection_string
         yield emulator.connection_string
 
