@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import anyio
+import asyncpg
 import pytest
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, NullPool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sbrpc.errors import NotRunning
@@ -110,5 +111,32 @@ async def test_a_database_that_cannot_be_read_is_asked_again(
                 await anyio.sleep(0.001)
         async with engine.begin() as connection:
             await connection.run_sync(metadata.create_all)
-        await move(engine, new=1)
-        assert await some(stream, 1) == {"new": 1}
+        await move(engine, new=2)
+        assert await some(stream, 1) == {"new": 2}
+
+
+async def test_a_database_that_refuses_connections_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    """What a driver raises there is none of SQLAlchemy's errors, and ends nothing either."""
+    away = False
+
+    async def connect() -> asyncpg.Connection:
+        if away:
+            raise ConnectionRefusedError("nobody listens")
+        return await asyncpg.connect(str(url).replace("+asyncpg", ""))
+
+    with postgres() as url:
+        if url is None:
+            pytest.skip("PostgreSQL is not installed")
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+        async with engine.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+        async with Watch(engine, positions, "views", pause=0.001) as watch:
+            stream = watch.follow()
+            away = True
+            with anyio.fail_after(HANGS):
+                while "nobody listens" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+                    await anyio.sleep(0.001)
+            away = False
+            await move(engine, new=1)
+            assert await some(stream, 1) == {"new": 1}
+        await engine.dispose()

@@ -12,7 +12,6 @@ from types import TracebackType
 
 import anyio
 from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sbrpc.errors import NotRunning
@@ -112,7 +111,7 @@ class Watch:
             try:
                 if await self._look():
                     self._tell()
-            except SQLAlchemyError as error:
+            except Exception as error:  # the database is away, as its driver puts it; it comes back
                 _log.warning("the projection cannot be read: %s", error)
 
     async def _look(self) -> bool:
