@@ -118,7 +118,7 @@ def decide(outcome: Outcome, *, can_reply: bool) -> Decision:
     if what is What.DRAINING:
         return Decision(Settlement.ABANDON)
     if what is What.FORBIDDEN:
-        return _dead("ForbiddenReplyTo", f"replies to {outcome.note!r} are not allowed by this server")
+        return _dead("ForbiddenReplyTo", outcome.note)
     if what is What.POISONED:
         text = f"delivered {outcome.note} times without being answered"
         return _dead("MaxDeliveriesExceeded", text, Aborted(f"gave up: {text}") if can_reply else None)

@@ -94,10 +94,11 @@ class Registry:
     def __init__(self, contracts: Sequence[type[Contract]]) -> None:
         self._specs: dict[str, MethodSpec] = {}
         self._handlers: dict[str, Handler] = {}
+        self._declared: dict[str, str] = {}
         for contract in contracts:
             if not (isinstance(contract, type) and issubclass(contract, Contract)):
                 raise ContractError(f"{contract!r} is not a contract; pass classes that derive from Contract")
-            for spec in contract.contract_methods.values():
+            for attribute, spec in contract.contract_methods.items():
                 other = self._specs.get(spec.subject)
                 if other is not None:
                     raise ContractError(
@@ -105,6 +106,7 @@ class Registry:
                         "queue; give one of them another `name=`"
                     )
                 self._specs[spec.subject] = spec
+                self._declared[spec.subject] = f"{contract.__name__}.{attribute}"
 
     def add(self, spec: MethodSpec, function: Callable[..., Any]) -> None:
         """Register the handler of a method."""
@@ -126,11 +128,11 @@ class Registry:
 
     def check_complete(self) -> None:
         """Raise `ContractError` that names the methods without a handler."""
-        missing = [str(spec) for subject, spec in self._specs.items() if subject not in self._handlers]
+        missing = [subject for subject in self._specs if subject not in self._handlers]
         if missing:
-            example = missing[0].split(".")[-1]
+            named = ", ".join(str(self._specs[subject]) for subject in missing)
             raise ContractError(
-                f"no handler for {', '.join(missing)}; register one with `@server.method(....{example})`"
+                f"no handler for {named}; register one with `@server.method({self._declared[missing[0]]})`"
             )
 
 

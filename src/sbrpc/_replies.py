@@ -344,7 +344,9 @@ class ReplyChannel:
         return await attempts(self._open_once, epoch, tasks)
 
     async def _open_once(self, epoch: Epoch, tasks: anyio.abc.TaskGroup) -> Link[ServiceBusReceiver]:
-        link = Link(self._create(epoch.session_id), f"the reply session {epoch.session_id!r}")
+        link = Link(
+            self._create(epoch.session_id), f"the reply session {epoch.session_id!r} on {self.queue!r}"
+        )
         try:
             await link.open(tasks)
         except BusError as error:

@@ -139,7 +139,7 @@ def bus_error(error: Exception, what: str) -> BusError:
     if condition in _REFUSALS:
         text = _prose(error)
         if "does not require session" in text:
-            return MustRequireSessions(f"{what}: {text}")
+            return MustRequireSessions(f"{what}: {text} Make it one with sessions: `requires_session`.")
         if "requires session" in text or "session support enabled" in text:
             return MustNotRequireSessions(f"{what}: {text}")
         return Refused(f"{what}: {text}")

@@ -167,7 +167,12 @@ class Worker:
     async def _outcome(self, job: Job, turns: Turns, scattered: bool) -> Outcome:
         request = job.request
         if request.reply_to is not None and not self._may_reply_to(request.reply_to):
-            return Outcome(What.FORBIDDEN, note=request.reply_to)
+            allowed = ", ".join(map(repr, self._reply_queues))
+            text = (
+                f"replies to {request.reply_to!r} are not allowed by this server, whose `reply_queues` are "
+                f"{allowed or 'none'}"
+            )
+            return Outcome(What.FORBIDDEN, note=text)
         if job.stale:
             return Outcome(What.LOCK_GONE)
         if job.stopped is not None:

@@ -45,7 +45,7 @@ from ._wire import (
     size_of,
 )
 from .context import CallInfo, Deadline, deadline_in
-from .contract import CallOptions, Contract, MethodKind, MethodSpec, stub_of
+from .contract import CallOptions, Contract, MethodKind, MethodSpec, check_contract, stub_of
 from .errors import (
     DeadlineExceeded,
     NotRunning,
@@ -78,7 +78,8 @@ class RpcClient:
     method is `cancellable`, and else goes on.
 
     Args:
-        reply_queue: where replies are received.
+        reply_queue: where replies are received. Servers send replies only to queues that their
+            `reply_queues` name, by default `*.replies`; others' calls end in `DeadlineExceeded`.
         name: the first part of the reply session's id, for people who look at the queue.
         timeout: seconds a call may take if neither it nor its contract says otherwise; `math.inf` for ever.
         middleware: code around every call, the first outermost.
@@ -241,6 +242,7 @@ class RpcClient:
         `timeout` in seconds, `metadata` and the ordering `key` apply to every call through this stub.
         """
         self._running()
+        check_contract(contract)
         destination = queue or contract.contract_name
         options = CallOptions(timeout=timeout, metadata=check_metadata(metadata or {}), key=key)
         stub = stub_of(contract, _Destination(self, destination, self._middleware), options)

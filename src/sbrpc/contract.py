@@ -323,10 +323,15 @@ class Contract:
 C = TypeVar("C", bound=Contract)
 
 
-def stub_of(contract: type[C], invoker: Invoker, options: CallOptions) -> C:
-    """An object with the contract's methods, which calls through the invoker."""
+def check_contract(contract: object) -> None:
+    """Raise `ContractError` unless it is a class that derives from `Contract`."""
     if not (isinstance(contract, type) and issubclass(contract, Contract)) or contract is Contract:
         raise ContractError(f"{contract!r} is not a contract; pass a class that derives from Contract")
+
+
+def stub_of(contract: type[C], invoker: Invoker, options: CallOptions) -> C:
+    """An object with the contract's methods, which calls through the invoker."""
+    check_contract(contract)
     stub = contract()
     stub._invoker = invoker
     stub._options = options
@@ -338,6 +343,11 @@ def spec_of(declared: Method[Any, Any] | MethodSpec) -> MethodSpec:
     if isinstance(declared, MethodSpec):
         return declared
     if not isinstance(declared, Method):
+        if inspect.isfunction(declared):
+            raise ContractError(
+                f"{declared.__qualname__} is a function, not a contract's method; say which one it handles, "
+                "as in `@server.method(Movies.get_movie)`"
+            )
         raise ContractError(f"{declared!r} is not a contract's method; pass for instance `Movies.get_movie`")
     return declared.spec
 

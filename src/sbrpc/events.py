@@ -374,6 +374,10 @@ class EventBus:
     ) -> CloudEvent:
         if self.source is None:
             raise ContractError('this EventBus only listens; to publish, say who does: source="/movies"')
+        if not isinstance(event, Event):
+            raise ContractError(
+                f"{event!r} is not an event; publish an object of a class that derives from Event"
+            )
         return envelope(
             event,
             id=id or str(uuid.uuid4()),

@@ -30,11 +30,18 @@ For that the fixture anyio_backend needs the session as its scope; put this into
 """
 
 _NO_PLUGIN = """\
-sbrpc_bench is for async tests. Mark them for anyio, which is installed with sbrpc:
+sbrpc_bench is for async tests, all in one event loop. With anyio, which is installed with sbrpc, put this
+into conftest.py:
+
+    @pytest.fixture(scope="session")
+    def anyio_backend() -> str:
+        return "asyncio"
+
+and anyio_mode = "auto" under [tool.pytest.ini_options] in pyproject.toml, or a test at a time:
 
     pytestmark = pytest.mark.anyio
 
-or install pytest-asyncio, and let its tests run in one loop: asyncio_default_test_loop_scope = session
+With pytest-asyncio, it is asyncio_default_test_loop_scope = "session" there.
 """
 
 

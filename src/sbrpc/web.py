@@ -21,12 +21,18 @@ from typing import Any
 
 import anyio
 import anyio.abc
-import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
+
+try:
+    import uvicorn
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse
+    from starlette.exceptions import HTTPException
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f'sbrpc.web needs {error.name}: pip install "sbrpc[web]"', name=error.name
+    ) from error
 
 from .errors import BusError, ErrorCode, NotRunning, RpcError, SbrpcError
 

@@ -810,6 +810,8 @@ async def test_misuse_is_named(new_bus: Callable[..., EventBus]) -> None:
             bus.on(Created, subscription="parallel")
         with pytest.raises(NotRunning, match="runs already"):
             await bus.__aenter__()
+        with pytest.raises(ContractError, match="derives from Event"):
+            await bus.publish({"movie": "7"})  # type: ignore[arg-type]
     async with new_bus(source=None) as listener:
         with pytest.raises(ContractError, match="source="):
             await listener.publish(Created(movie="7"))

@@ -94,7 +94,7 @@ def test_a_loop_per_module_is_explained(pytester: pytest.Pytester) -> None:
 def test_a_missing_plugin_for_async_tests_is_explained(pytester: pytest.Pytester) -> None:
     """Before pytest says so in its own, more general words."""
     result = run(pytester, "-k", "second", "-p", "no:asyncio")
-    result.stdout.fnmatch_lines(["*Mark them for anyio*"])
+    result.stdout.fnmatch_lines(['*@pytest.fixture(scope="session")', '*anyio_mode = "auto"*'])
 
 
 def test_other_loops_are_refused(pytester: pytest.Pytester) -> None:

@@ -570,7 +570,9 @@ async def test_a_forged_reply_address_is_dead_lettered(world: World) -> None:
     )
     letter = await world.raw.dead_letter("lab")
     assert (letter.message_id, letter.dead_letter_reason) == ("forged", "ForbiddenReplyTo")
-    assert "elsewhere" in (letter.dead_letter_error_description or "")
+    description = letter.dead_letter_error_description or ""
+    assert "'elsewhere'" in description
+    assert "`reply_queues` are '*.replies'" in description
 
 
 async def test_a_reply_queue_that_does_not_exist_is_dead_lettered(world: World) -> None:

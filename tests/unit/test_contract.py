@@ -338,5 +338,7 @@ def test_a_method_outside_of_a_contract_has_no_row() -> None:
     """The error says where it belongs."""
     with pytest.raises(ContractError, match="not part of a contract"):
         spec_of(method(fine))
-    with pytest.raises(ContractError, match=r"Movies\.get_movie"):
+    with pytest.raises(ContractError, match=r"@server\.method\(Movies\.get_movie\)"):
         spec_of(fine)  # type: ignore[arg-type]
+    with pytest.raises(ContractError, match=r"for instance `Movies\.get_movie`"):
+        spec_of("get_movie")  # type: ignore[arg-type]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import get_origin
+
+import pytest
 
 import sbrpc
 
@@ -33,6 +37,23 @@ def modules() -> Iterator[ModuleType]:
 def public(module: ModuleType) -> bool:
     """Whether users may import from a module: no part of its name begins with an underscore."""
     return not any(part.startswith("_") for part in module.__name__.split("."))
+
+
+@pytest.mark.parametrize(
+    ("module", "absent", "extra"),
+    [
+        ("emulator", "h11", "emulator"),
+        ("testing", "h11", "emulator"),
+        ("sql", "sqlalchemy", "sql"),
+        ("web", "uvicorn", "web"),
+    ],
+)
+def test_what_needs_an_extra_names_it(module: str, absent: str, extra: str) -> None:
+    """Without the package, the import says what to install."""
+    code = f"import sys; sys.modules[{absent!r}] = None; import sbrpc.{module}"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    said = f'needs {absent}: pip install "sbrpc[{extra}]"'
+    assert said in ended.stderr.splitlines()[-1]
 
 
 def test_every_name_in_an_all_exists() -> None:

@@ -170,7 +170,9 @@ def _method(
         return bare, bare.contract_methods["anything"]
     found = load(reference)
     if not (isinstance(found, type) and issubclass(found, Contract) and found is not Contract):
-        raise typer.BadParameter(f"{reference!r} is no contract", param_hint="--contract")
+        raise typer.BadParameter(
+            f"{reference!r} is no contract; name one as module:Class", param_hint="--contract"
+        )
     for spec in found.contract_methods.values():
         if method in (spec.name, spec.subject):
             if (spec.kind is MethodKind.STREAM) != streams:

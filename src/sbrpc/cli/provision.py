@@ -132,7 +132,11 @@ def _administration(
         ) from None
     except AzureError as error:
         text = _line(error)
-        hint = "; an emulator's certificate is trusted with --ca-file" if "CERTIFICATE" in text else ""
+        hint = ""
+        if "CERTIFICATE" in text:
+            hint = "; an emulator's certificate is trusted with --ca-file"
+        elif "WRONG_VERSION_NUMBER" in text:
+            hint = "; an emulator's is on its HTTP port: name that one in --connection-string"
         raise failed(f"the management API cannot be reached: {text}{hint}", Exit.UNREACHABLE) from None
 
 

@@ -188,7 +188,13 @@ def _blank(match: re.Match[str]) -> str:
 
 def load(path: str | Path) -> Config:
     """Read a `Config.json`. Raises `ConfigError`, or `OSError` when the file cannot be read."""
-    return parse(Path(path).read_text(encoding="utf-8-sig"), source=str(path))
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            str(path), [f"byte {error.start}: not UTF-8; save the file in that encoding"]
+        ) from None
+    return parse(text, source=str(path))
 
 
 def parse(text: str, *, source: str = "the configuration") -> Config:

@@ -91,6 +91,8 @@ class Emulator:
         self._wanted_port = port
         self._wanted_http_port = http_port
         self._running = False
+        if isinstance(queues, str) or isinstance(topics, str):
+            raise TypeError("queues and topics are lists, as in queues=['movies']")
         entities: list[Queue | Topic] = [Queue(item) if isinstance(item, str) else item for item in queues]
         entities += [Topic(item) if isinstance(item, str) else item for item in topics]
         self.create(*entities)

@@ -6,11 +6,16 @@ the `MetaData` they are given, so migrations see them.
 
 from __future__ import annotations
 
-from .calls import Calls
-from .inbox import Inbox
-from .outbox import Outbox, OutboxRelay
-from .projection import Positions, Projection
-from .replies import ReplyStore
-from .watch import Watch
+try:
+    from .calls import Calls
+    from .inbox import Inbox
+    from .outbox import Outbox, OutboxRelay
+    from .projection import Positions, Projection
+    from .replies import ReplyStore
+    from .watch import Watch
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f'sbrpc.sql needs {error.name}: pip install "sbrpc[sql]"', name=error.name
+    ) from error
 
 __all__ = ["Calls", "Inbox", "Outbox", "OutboxRelay", "Positions", "Projection", "ReplyStore", "Watch"]

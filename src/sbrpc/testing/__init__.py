@@ -16,14 +16,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from sbrpc.contract import Contract
-
-try:
-    from sbrpc.emulator import Emulator
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f'sbrpc.testing runs an emulator, which needs {error.name}: pip install "sbrpc[emulator]"',
-        name=error.name,
-    ) from error
+from sbrpc.emulator import Emulator
 
 from ._bench import REPLY_QUEUE, Bench, Letter
 from ._entities import Entity, entities_of

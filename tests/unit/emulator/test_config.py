@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sbrpc.emulator.access import Right
-from sbrpc.emulator.config import ConfigError, parse, parse_duration
+from sbrpc.emulator.config import ConfigError, load, parse, parse_duration
 from sbrpc.topology import CorrelationFilter, SqlFilter
 
 # The shape of the file the official emulator ships with, comments and trailing commas included.
@@ -151,6 +152,22 @@ def test_rules_that_cannot_work_are_refused(properties: dict[str, Any], says: st
     found = mistakes(Topics=[{"Name": "t", "Subscriptions": [{"Name": "s", "Rules": rules}]}])
     assert "Rules[0]" in found[0]
     assert says in found[0]
+
+
+def test_another_encoding_is_named(tmp_path: Path) -> None:
+    """PowerShell writes UTF-16 unless told otherwise; what it wrote says which file is to be saved anew."""
+    file = tmp_path / "Config.json"
+    file.write_text("{}", encoding="utf-16")
+    with pytest.raises(ConfigError, match=r"(?s)Config\.json.*not UTF-8"):
+        load(file)
+
+
+def test_windows_line_endings_and_a_mark_are_fine(tmp_path: Path) -> None:
+    """What an editor on Windows saves is read like any other file."""
+    file = tmp_path / "Config.json"
+    text = '{"UserConfig": {\r\n"Namespaces": [{"Name": "n", "Queues": [{"Name": "q"}]}]\r\n}}'
+    file.write_bytes(text.encode("utf-8-sig"))
+    assert [queue.name for queue in load(file).queues] == ["q"]
 
 
 def test_what_is_not_json_is_located() -> None:

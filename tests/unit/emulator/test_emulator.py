@@ -45,6 +45,12 @@ def test_names_stand_for_entities_with_azures_defaults() -> None:
     assert emulator.broker.topics() == [Topic("t")]
 
 
+def test_a_name_alone_is_no_list_of_names() -> None:
+    """Its letters would each be a queue."""
+    with pytest.raises(TypeError, match=r"queues=\['movies'\]"):
+        Emulator(queues="movies")
+
+
 def test_all_entities_are_made_or_none() -> None:
     """One that cannot be takes the others with it."""
     emulator = Emulator(queues=["a"])
