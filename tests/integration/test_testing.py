@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import anyio
@@ -109,6 +110,41 @@ def announcing_server(connection: ServiceBusClient) -> RpcServer:
         await bus.publish(MovieGone(id=request.id))
 
     return server
+
+
+def announcing_app(connection: ServiceBusClient) -> list[object]:
+    """What `sbrpc run` would run: a server, the bus it publishes to, a listener, and what they need."""
+    bus = EventBus(connection, topic="movie-events", source="/movies")
+    server = RpcServer(connection, Movies)
+
+    @server.method(Movies.get_movie)
+    async def get_movie(request: GetMovie) -> Movie:
+        await bus.publish(MovieAdded(id=request.id))
+        return Movie(id=request.id, title="Alien")
+
+    @server.method(Movies.export)
+    async def export(request: int) -> AsyncIterator[Movie]:
+        yield Movie(id=request, title="Alien")
+
+    @server.method(Movies.forget)
+    async def forget(request: GetMovie) -> None: ...
+
+    @bus.on(MovieAdded, subscription="app")
+    async def show(event: MovieAdded) -> None:
+        shown.append(event.id)
+
+    return [server, bus, [Queue("app-queue"), Movies, MovieAdded]]
+
+
+shown: list[int] = []
+
+
+@asynccontextmanager
+async def opening_app(connection: ServiceBusClient) -> AsyncIterator[list[object]]:
+    """The same, with something that is open as long as it runs."""
+    shown.append(-1)
+    yield announcing_app(connection)
+    shown.append(-2)
 
 
 @pytest.fixture(scope="module")
@@ -543,13 +579,46 @@ async def test_services_that_make_no_sense_are_explained(bench: Bench, service: 
             raise AssertionError("it ran")
 
 
+@pytest.mark.parametrize("app", [announcing_app, opening_app])
+async def test_an_app_runs_whole(bench: Bench, app: Callable[[ServiceBusClient], object]) -> None:
+    """What `sbrpc run` takes, a test takes too: its server answers, its bus listens."""
+    shown.clear()
+    async with bench.service_for(Movies, app) as movies:
+        assert (await movies.get_movie(GetMovie(id=7))).title == "Alien"
+        await bench.settled()
+        assert [id for id in shown if id > 0] == [7]
+        assert bench.emulator.broker.get_queue("app-queue")
+    assert shown == ([7] if app is announcing_app else [-1, 7, -2])
+
+
+async def test_a_bus_is_found_in_an_app(bench: Bench) -> None:
+    """With what belongs to it."""
+    shown.clear()
+    async with bench.bus_for(announcing_app) as bus:
+        await bus.publish(MovieAdded(id=8))
+        await bench.settled()
+    assert shown == [8]
+
+
+async def test_subscriptions_of_earlier_tests_hold_up_nobody(bench: Bench) -> None:
+    """Topics outlive a test; what they still send to its subscriptions is nobody's business any more."""
+    bench.create(Topic("movie-events", (Subscription("earlier"),)))
+    bench.reset()
+    async with bench.bus_for(announcing_app) as bus:
+        await bus.publish(MovieAdded(id=9))
+        await bench.settled()
+        bench.create(Topic("movie-events", (Subscription("earlier"),)))
+        with pytest.raises(TimeoutError, match="1 in 'movie-events/Subscriptions/earlier'"):
+            await bench.settled(timeout=0.05)
+
+
 async def test_buses_that_make_no_sense_are_explained(bench: Bench) -> None:
     """Likewise."""
     with pytest.raises(ContractError, match="connects elsewhere"):
         async with bench.bus_for(EventBus("Endpoint=sb://elsewhere", topic="t")):
             raise AssertionError("it ran")
     with pytest.raises(ContractError, match="no EventBus"):
-        async with bench.bus_for(lambda connection: None):  # type: ignore[arg-type,return-value]
+        async with bench.bus_for(lambda connection: None):
             raise AssertionError("it ran")
 
 

@@ -7,7 +7,7 @@ tasks of the bench, so that fixtures may begin and end it wherever their plugin 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -21,14 +21,16 @@ from sbrpc.client import RpcClient
 from sbrpc.contract import Contract, stub_of
 from sbrpc.emulator import Emulator
 from sbrpc.emulator.broker import Message
-from sbrpc.errors import Cancelled, ContractError, NotRunning
+from sbrpc.errors import Cancelled, NotRunning
 from sbrpc.events import EventBus
+from sbrpc.running import Group
 from sbrpc.topology import Queue, Subscription, Topic
 
+from ._apps import bus_in, entities_in, parts_of, running_in, server_in
 from ._entities import Entity, entities_of
 from ._links import KeptLinks
 from ._published import TAP, Published, messages_at
-from ._services import Explaining, crashes, server_of
+from ._services import Explaining, crashes, server_with
 
 __all__ = ["REPLY_QUEUE", "Bench", "Letter"]
 
@@ -38,6 +40,7 @@ _OPENING = 30.0
 _LOOK = 0.002
 
 C = TypeVar("C", bound=Contract)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Bench:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner: asyncio.Task[None] | None = None
         self._leaving = asyncio.Event()
+        self._abandoned: set[str] = set()  # subscriptions of earlier tests that this one has not asked for
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -187,6 +191,7 @@ class Bench:
         for entity in entities:
             name = entity.name.lower()
             if isinstance(entity, Topic):
+                self._abandoned -= {*_subscriptions(entity)}
                 if name not in topics:
                     subscriptions = (*entity.subscriptions, TAP)
                     self.emulator.create(replace(entity, subscriptions=subscriptions))
@@ -225,19 +230,19 @@ class Bench:
         """A service that runs inside the block, as its callers see it.
 
         `service` is one of: handlers by method, `{Movies.get_movie: get_movie}`; an object with methods that
-        are named like the contract's; an `RpcServer` made with `connection`; a function that makes one from a
-        connection. Of the first two, what is missing answers UNIMPLEMENTED. The other arguments are those of
-        `RpcClient.of`.
+        are named like the contract's; an `RpcServer` made with `connection`; an app as `sbrpc run` runs it,
+        all of which runs inside the block: a function that makes a server from a connection, or a list of a
+        server and what belongs to it. Of the first two, what is missing answers UNIMPLEMENTED. The other
+        arguments are those of `RpcClient.of`.
 
         Where a handler fails unexpectedly, the caller gets `Internal` as ever; here, its `__cause__` is what
         the handler raised. Handlers that still run at the end are cancelled, after a second if the test did
         not bring a server.
         """
         connection, client, _ = self._opened()
-        server = server_of(connection, contract, service)
-        self.create(server)
+        app = server_with(connection, contract, service) or service
         with crashes() as found:
-            async with self._running(server):
+            async with self._running(self._app(app, lambda parts: server_in(parts, contract, app))) as server:
                 stub = client.of(contract, queue=server.queue, timeout=timeout, metadata=metadata, key=key)
                 await server.ready(timeout=_OPENING)
                 await client.ready(timeout=_OPENING)
@@ -246,38 +251,40 @@ class Bench:
 
     @asynccontextmanager
     async def bus_for(
-        self, bus: EventBus | Callable[[ServiceBusClient], EventBus]
+        self, bus: EventBus | Sequence[object] | Callable[..., object]
     ) -> AsyncIterator[EventBus]:
-        """An event bus that runs inside the block: one made with `connection`, or a function that makes one.
+        """An event bus that runs inside the block: one made with `connection`, or an app as `sbrpc run` runs
+        it, such as a function that makes one from a connection, or a list of a bus and what belongs to it.
 
-        Its topic and subscriptions are made as `create` says. `settled()` waits until its handlers are done.
+        Topics and subscriptions are made as `create` says. `settled()` waits until the handlers are done.
         """
-        connection, _, _ = self._opened()
-        made = bus if isinstance(bus, EventBus) else bus(connection)
-        if not isinstance(made, EventBus):
-            raise ContractError(f"{bus!r} returned {made!r}, which is no EventBus")
-        if made._connection is not connection:
-            raise ContractError(
-                "this bus connects elsewhere; make it with the bench's `connection`, or pass a function that "
-                "makes it from a connection"
-            )
-        self.create(made)
-        async with self._running(made):
+        async with self._running(self._app(bus, lambda parts: bus_in(parts, bus))) as made:
             yield made
 
     @asynccontextmanager
-    async def _running(self, thing: AbstractAsyncContextManager[Any]) -> AsyncIterator[None]:
+    async def _app(self, app: object, pick: Callable[[list[Any]], T]) -> AsyncIterator[T]:
+        """All parts of an app run inside the block, which gets the one that is asked for."""
+        connection, _, _ = self._opened()
+        async with parts_of(app, connection) as parts:
+            picked = pick(parts)
+            things = running_in(parts, connection)
+            self.create(*entities_in(parts))
+            async with Group(*things):
+                yield picked
+
+    @asynccontextmanager
+    async def _running(self, thing: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
         """The thing is entered and left in a task of the bench."""
         _, _, tasks = self._opened()
         done, ended = asyncio.Event(), asyncio.Event()
         failures: list[Exception] = []
 
-        async def run(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+        async def run(*, task_status: anyio.abc.TaskStatus[T]) -> None:
             started = False
             try:
-                async with thing:
+                async with thing as entered:
                     started = True
-                    task_status.started()
+                    task_status.started(entered)
                     await done.wait()
             except Exception as error:  # raised where the block is left, or here to who starts it
                 if not started:
@@ -286,9 +293,9 @@ class Bench:
             finally:
                 ended.set()
 
-        await tasks.start(run, name=f"run {type(thing).__name__}")
+        entered: T = await tasks.start(run, name="run an app")
         try:
-            yield
+            yield entered
         finally:
             done.set()
             with anyio.CancelScope(shield=True):
@@ -307,7 +314,7 @@ class Bench:
 
     async def settled(self, timeout: float = 5.0) -> None:
         """Wait until every request and event is dealt with: handled, or dead-lettered. Those that are
-        scheduled for later do not count.
+        scheduled for later do not count, nor does what comes to subscriptions of earlier tests.
 
         Raises:
             TimeoutError: something is left after `timeout` seconds; says what and where.
@@ -329,7 +336,11 @@ class Bench:
         ]
 
     def _left(self) -> dict[str, int]:
-        counts = {address: self.emulator.broker.runtime(address).active for address in self._addresses()}
+        counts = {
+            address: self.emulator.broker.runtime(address).active
+            for address in self._addresses()
+            if address.lower() not in self._abandoned
+        }
         return {address: count for address, count in counts.items() if count}
 
     def _addresses(self) -> Iterator[str]:
@@ -349,6 +360,14 @@ class Bench:
             self._client.replies.fail_calls(Cancelled("the test that made this call is over"))
         self.emulator.wipe()
         self.emulator.broker.reset_books()
+        self._abandoned = {each for topic in self.emulator.broker.topics() for each in _subscriptions(topic)}
+        for topic in self._given.topics.values():
+            self._abandoned -= {*_subscriptions(topic)}
+
+
+def _subscriptions(topic: Topic) -> Iterator[str]:
+    for subscription in topic.subscriptions:
+        yield f"{topic.name}/Subscriptions/{subscription.name}".lower()
 
 
 def _letter(address: str, message: Message) -> Letter:

@@ -1,4 +1,4 @@
-"""From what a test has to a server that runs it: handlers, an object with methods, a server or its maker.
+"""From what a test has to a server that runs it: handlers by method, or an object with methods.
 
 Also brings what a handler raised to the test that called it. Opens no link.
 """
@@ -17,7 +17,7 @@ from sbrpc.contract import CallOptions, Contract, Invoker, Method, MethodKind, M
 from sbrpc.errors import ContractError, Internal, Unimplemented
 from sbrpc.server import RpcServer
 
-__all__ = ["Crashes", "Explaining", "crashes", "server_of"]
+__all__ = ["Crashes", "Explaining", "crashes", "server_with"]
 
 _GRACE = 1.0
 """Seconds that a handler may go on after its test is over, where the test did not bring a server."""
@@ -25,8 +25,8 @@ _GRACE = 1.0
 _REMEMBERED = 100
 
 
-def server_of(connection: ServiceBusClient, contract: type[Contract], service: object) -> RpcServer:
-    """The server that a test asks for. What it was not given a handler for is UNIMPLEMENTED."""
+def server_with(connection: ServiceBusClient, contract: type[Contract], service: object) -> RpcServer | None:
+    """A server with these handlers, if that is what they are. Those that are missing are UNIMPLEMENTED."""
     if isinstance(service, type):
         raise ContractError(f"{service.__name__} is a class; pass an object of it: {service.__name__}(...)")
     if isinstance(service, Mapping):
@@ -37,27 +37,13 @@ def server_of(connection: ServiceBusClient, contract: type[Contract], service: o
             contract,
             {name: getattr(service, name) for name in contract.contract_methods if hasattr(service, name)},
         )
-    server = service(connection) if callable(service) else service
-    if not isinstance(server, RpcServer):
-        if callable(service):
-            raise ContractError(
-                f"{getattr(service, '__qualname__', service)!s} was called with a connection and returned "
-                f"{server!r}, not an RpcServer; a handler is passed with its method: "
-                f"{{{contract.__name__}.{next(iter(contract.contract_methods))}: handler}}"
-            )
-        raise ContractError(
-            f"{service!r} has none of the methods of {contract.__name__} ("
-            f"{', '.join(contract.contract_methods)}); pass handlers by method, an object that has them, an "
-            "RpcServer, or a function that makes one from a connection"
-        )
-    if server._connection is not connection:
-        raise ContractError(
-            "this server connects elsewhere; make it with the bench's `connection`, or pass a function that "
-            "makes it from a connection"
-        )
-    if contract not in server.contracts:
-        raise ContractError(f"this server does not serve {contract.__name__}")
-    return server
+    if callable(service) or isinstance(service, RpcServer | list | tuple):
+        return None
+    raise ContractError(
+        f"{service!r} has none of the methods of {contract.__name__} ("
+        f"{', '.join(contract.contract_methods)}); pass handlers by method, an object that has them, an "
+        "RpcServer, or a function that makes one from a connection"
+    )
 
 
 def _by_name(contract: type[Contract], handlers: Mapping[Any, Any]) -> dict[str, Any]:
