@@ -88,4 +88,4 @@ movies-validation: $(BENCH_STAMP)
 	$(BENCH_BIN)/python -m benchmarks.movies $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(POSTGRES),--postgres)
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) site benchmarks/peers/js/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) $(BENCH_VENV) .nox .coverage* site benchmarks/peers/js/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -120,13 +120,17 @@ async def test_stream(world: tuple[Emulator, Bench]) -> None:
     )
     assert process.stdout is not None
     assert process.stderr is not None
-    with anyio.fail_after(60):
-        await process.stdout.receive()
-        process.send_signal(signal.SIGINT)
-        async for _ in process.stdout:
-            pass
-        errors = b"".join([chunk async for chunk in process.stderr])
-        assert await process.wait() == 130, errors
-        assert errors == b""
-        await bench.until(lambda: "stopped counting" in bench.seen)
-    await process.aclose()
+    try:
+        with anyio.fail_after(60):
+            await process.stdout.receive()
+            process.send_signal(signal.SIGINT)
+            async for _ in process.stdout:
+                pass
+            errors = b"".join([chunk async for chunk in process.stderr])
+            assert await process.wait() == 130, errors
+            assert errors == b""
+            await bench.until(lambda: "stopped counting" in bench.seen)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.aclose()
