@@ -29,7 +29,8 @@ __all__ = ["bus_in", "entities_in", "parts_of", "running_in", "server_in"]
 @asynccontextmanager
 async def parts_of(app: Any, connection: ServiceBusClient) -> AsyncIterator[list[Any]]:
     """What the app consists of, in its order. What an `@asynccontextmanager` opens is open in the block."""
-    if isinstance(app, RpcServer | EventBus) or not callable(app):
+    # A coroutine function is a handler that was taken for an app; calling it would handle something.
+    if isinstance(app, RpcServer | EventBus) or not callable(app) or inspect.iscoroutinefunction(app):
         yield _flat(app)
         return
     parameters = inspect.signature(app).parameters.values()
@@ -52,7 +53,7 @@ def server_in(parts: list[Any], contract: type[Contract], app: object) -> RpcSer
         raise ContractError(f"this server does not serve {contract.__name__}")
     example = next(iter(contract.contract_methods))
     raise ContractError(
-        f"{_named(app)} was called with a connection and returned {_shown(parts)}, not an RpcServer; "
+        f"{_named(app)} makes {_shown(parts)}, not an RpcServer; "
         f"a handler is passed with its method: {{{contract.__name__}.{example}: handler}}"
     )
 
@@ -62,7 +63,7 @@ def bus_in(parts: list[Any], app: object) -> EventBus:
     for part in parts:
         if isinstance(part, EventBus):
             return part
-    raise ContractError(f"{_named(app)} returned {_shown(parts)}, which is no EventBus")
+    raise ContractError(f"{_named(app)} makes {_shown(parts)}, which is no EventBus")
 
 
 def running_in(parts: list[Any], connection: ServiceBusClient) -> list[Any]:
