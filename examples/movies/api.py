@@ -10,10 +10,9 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
-from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
@@ -21,10 +20,8 @@ from sqlalchemy import extract, func, or_, select
 from starlette.middleware.base import RequestResponseEndpoint
 
 from sbrpc import EventBus, RpcClient
-from sbrpc.errors import Unavailable
-from sbrpc.export import asyncapi_document, asyncapi_page, system_of
 from sbrpc.sql import Watch
-from sbrpc.web import Web, describe_problems
+from sbrpc.web import Web, describe_calls, describe_problems, report_health
 
 from . import contract
 from .contract import ChangedMovie, Count, Movie, MovieId, MoviePage, MovieRef, Movies, NewMovie
@@ -33,6 +30,7 @@ from .events import VIEWS, MovieView, ReadModel, positions
 
 http = FastAPI(title="Movies")
 describe_problems(http)
+describe_calls(http, Movies, EventBus("", topic=contract.TOPIC, source="/movies"), *contract.EVENTS)
 
 
 async def service(
@@ -69,8 +67,9 @@ async def movie_events(request: Request) -> AsyncIterator[ServerSentEvent]:
     moved = request.app.state.watch.follow()
     yield ServerSentEvent(event="ready", data={}, retry=1000)  # whoever lists after this misses nothing
     async for versions in moved:
-        left = [*versions]
-        while some := [int(left.pop()) for _ in left[:500]]:  # a statement takes only so many parameters
+        ids = [int(key) for key in versions]
+        for start in range(0, len(ids), 500):  # a statement takes only so many parameters
+            some = ids[start : start + 500]
             async with request.app.state.read_model.connect() as database:
                 found = await database.execute(select(MovieView).where(MovieView.id.in_(some)))
             films = {row.id: film(row) for row in found}
@@ -124,33 +123,14 @@ async def list_movies(
         return MoviePage(movies=[film(row) for row in await database.execute(page)], total=total or 0)
 
 
-@http.get("/asyncapi.json")
-async def asyncapi() -> dict[str, Any]:
-    """The service and its events as AsyncAPI, for tools."""
-    offered = [Movies, EventBus("", topic=contract.TOPIC, source="/movies"), *contract.EVENTS]
-    return asyncapi_document(system_of({"movies": offered}), title="Movies", version=http.version)
-
-
-@http.get("/asyncapi", response_class=HTMLResponse)
-async def asyncapi_as_page() -> str:
-    """The same for people."""
-    return asyncapi_page(await asyncapi())
-
-
-@http.get("/health/live")
-async def live() -> dict[str, str]:
-    """This process runs."""
-    return {"status": "live"}
-
-
-@http.get("/health/ready")
-async def ready(request: Request) -> dict[str, str]:
-    """Calls can leave, replies can arrive and the read model can be read: send traffic here."""
-    if not request.app.state.client.is_ready:
-        raise Unavailable("Service Bus cannot be reached")
-    async with request.app.state.read_model.connect() as database:
+async def ready() -> None:
+    """Calls can leave, replies can arrive and the read model can be read."""
+    await http.state.client.ready(timeout=1)
+    async with http.state.read_model.connect() as database:
         await database.execute(select(MovieView.id).limit(1))
-    return {"status": "ready"}
+
+
+report_health(http, ready)
 
 
 @http.middleware("http")

@@ -1,7 +1,9 @@
-"""HTTP in front of calls: a web application beside clients and servers, and errors as problem details.
+"""HTTP in front of calls: a web application beside clients and servers, and what such an application says.
 
     app = FastAPI()
     describe_problems(app)
+    describe_calls(app, Movies)
+    report_health(app, ready)
     await serve(client, Web(app, port=8000))
 
 Owns how uvicorn starts and ends beside others, and which HTTP status stands for which error code. Knows no
@@ -12,8 +14,9 @@ Needs `pip install "sbrpc[web]"`.
 
 from __future__ import annotations
 
+import logging
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from http import HTTPStatus
 from types import TracebackType
@@ -27,18 +30,22 @@ try:
     import uvicorn
     from fastapi import FastAPI, Request
     from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import JSONResponse
+    from fastapi.responses import HTMLResponse, JSONResponse
     from starlette.exceptions import HTTPException
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f'sbrpc.web needs {error.name}: pip install "sbrpc[web]"', name=error.name
     ) from error
 
-from .errors import BusError, ErrorCode, NotRunning, RpcError, SbrpcError
+from .errors import BusError, ErrorCode, NotRunning, RpcError, SbrpcError, Unavailable
+from .export import asyncapi_document, asyncapi_page, system_of
 
-__all__ = ["STATUS", "Problem", "Web", "describe_problems"]
+__all__ = ["STATUS", "Problem", "Web", "describe_calls", "describe_problems", "report_health"]
 
 MEDIA_TYPE = "application/problem+json"
+
+_log = logging.getLogger("sbrpc.web")
+_CHECKED_WITHIN = 5.0
 
 STATUS: Mapping[ErrorCode, int] = {
     ErrorCode.INVALID_ARGUMENT: 400,
@@ -227,3 +234,48 @@ async def _answer(_: Request, error: Exception) -> JSONResponse:
     if problem.status in (429, 503):
         headers["Retry-After"] = "1"
     return JSONResponse(problem.model_dump(), problem.status, headers, MEDIA_TYPE)
+
+
+def describe_calls(app: FastAPI, *parts: object, path: str = "/asyncapi") -> None:
+    """Answer with AsyncAPI: what these servers, contracts, buses and events offer, as `sbrpc export` has it.
+
+    At `path` a page for people, which loads nothing from elsewhere; at `path`.json a document for tools.
+
+    Raises:
+        ContractError: a part is none of these, or contradicts another; at once.
+    """
+    document = asyncapi_document(system_of({app.title: parts}), title=app.title, version=app.version)
+    page = asyncapi_page(document)
+
+    @app.get(f"{path}.json")
+    async def asyncapi() -> dict[str, Any]:
+        """The calls and events as AsyncAPI, for tools."""
+        return document
+
+    @app.get(path, response_class=HTMLResponse)
+    async def asyncapi_for_people() -> str:
+        """The same as a page."""
+        return page
+
+
+def report_health(app: FastAPI, ready: Callable[[], Awaitable[object]], prefix: str = "/health") -> None:
+    """Answer probes: `prefix`/live while the process runs, `prefix`/ready while `ready` raises nothing.
+
+    Whatever it raises is logged and answered with 503, as is a check that takes more than five seconds.
+    """
+
+    @app.get(f"{prefix}/live")
+    async def live() -> dict[str, str]:
+        """This process runs."""
+        return {"status": "live"}
+
+    @app.get(f"{prefix}/ready")
+    async def is_ready() -> dict[str, str]:
+        """Send traffic here."""
+        try:
+            with anyio.fail_after(_CHECKED_WITHIN):
+                await ready()
+        except Exception as error:  # an operator looks for the reason in the log
+            _log.warning("not ready: %s", error or type(error).__name__)
+            raise Unavailable("not ready; the log says why") from error
+        return {"status": "ready"}

@@ -31,6 +31,7 @@ LAYERS = [
     {"_serving"},
     {"_intake"},
     {"client", "server", "events", "deadletters", "provisioning"},
+    {"export"},
     {"running", "otel", "web"},
 ]
 

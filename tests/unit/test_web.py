@@ -12,10 +12,24 @@ import pytest
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
-from sbrpc import errors
+from sbrpc import Contract, errors, method, web
 from sbrpc.errors import ErrorCode, RpcError, SbrpcError, error_for
 from sbrpc.running import Group
-from sbrpc.web import STATUS, Problem, Web, _listening, describe_problems
+from sbrpc.web import (
+    STATUS,
+    Problem,
+    Web,
+    _listening,
+    describe_calls,
+    describe_problems,
+    report_health,
+)
+
+
+class Films(Contract, name="films"):
+    @method
+    async def get_film(self, request: int) -> str:
+        raise NotImplementedError
 
 
 @pytest.mark.parametrize(
@@ -74,8 +88,8 @@ def test_an_unexpected_error_gives_nothing_away() -> None:
 @asynccontextmanager
 async def serving(app: FastAPI, **options: float) -> AsyncIterator[tuple[Group, httpx.AsyncClient]]:
     """The application as a thing of a group, and a caller of it."""
-    web = Web(app, port=0, **options)
-    async with Group(web) as group, httpx.AsyncClient(base_url=f"http://127.0.0.1:{web.port}") as http:
+    served = Web(app, port=0, **options)
+    async with Group(served) as group, httpx.AsyncClient(base_url=f"http://127.0.0.1:{served.port}") as http:
         yield group, http
 
 
@@ -100,6 +114,45 @@ async def test_who_may_try_again_is_told_when(error: RpcError, wait: str | None)
         assert {"404", "409", "422", "503", "504"} <= {*app.openapi()["paths"]["/"]["get"]["responses"]}
 
 
+async def test_it_describes_its_calls_to_people_and_tools() -> None:
+    """As AsyncAPI, with the title of the application; what cannot be described is an error at once."""
+    app = FastAPI(title="Cinema")
+    describe_calls(app, Films)
+    async with serving(app) as (_, http):
+        document = (await http.get("/asyncapi.json")).json()
+        assert document["info"]["title"] == "Cinema"
+        assert "films.get_film" in document["operations"]
+        page = await http.get("/asyncapi")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "films.get_film" in page.text
+    with pytest.raises(errors.ContractError, match="is no server"):
+        describe_calls(app, "films")
+
+
+async def test_probes_are_answered(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Live while it runs; ready while the check passes, whatever it raises, and not when it hangs."""
+    monkeypatch.setattr(web, "_CHECKED_WITHIN", 0.01)
+    app, trouble = FastAPI(), [None, OSError("no database"), anyio.sleep_forever]
+    describe_problems(app)
+
+    async def ready() -> None:
+        wrong = trouble.pop(0)
+        if isinstance(wrong, OSError):
+            raise wrong
+        if wrong:
+            await wrong()
+
+    report_health(app, ready)
+    async with serving(app) as (_, http):
+        assert (await http.get("/health/live")).json() == {"status": "live"}
+        assert (await http.get("/health/ready")).json() == {"status": "ready"}
+        for _ in range(2):
+            refused = await http.get("/health/ready")
+            assert (refused.status_code, refused.json()["code"]) == (503, "UNAVAILABLE")
+            assert "database" not in refused.text
+    assert "not ready: no database" in caplog.text
+
+
 async def test_requests_that_run_are_answered_before_it_ends() -> None:
     """Draining takes no more connections and waits for what runs; then the port is free again."""
     app, began, finish = FastAPI(), anyio.Event(), anyio.Event()
@@ -110,22 +163,22 @@ async def test_requests_that_run_are_answered_before_it_ends() -> None:
         await finish.wait()
         return "done"
 
-    web = Web(app, port=0)
+    served = Web(app, port=0)
     answers: list[str] = []
-    async with anyio.create_task_group() as tasks, web:
+    async with anyio.create_task_group() as tasks, served:
 
         async def ask() -> None:
             async with httpx.AsyncClient() as http:
-                answers.append((await http.get(f"http://127.0.0.1:{web.port}/")).json())
+                answers.append((await http.get(f"http://127.0.0.1:{served.port}/")).json())
 
         tasks.start_soon(ask)
         await began.wait()
-        tasks.start_soon(web.drain)
+        tasks.start_soon(served.drain)
         await anyio.wait_all_tasks_blocked()
-        assert not web.is_ready
+        assert not served.is_ready
         finish.set()
     assert answers == ["done"]
-    socket.create_server(("127.0.0.1", web.port)).close()
+    socket.create_server(("127.0.0.1", served.port)).close()
 
 
 async def test_a_request_that_does_not_end_is_cut_off_after_the_grace() -> None:
@@ -137,14 +190,14 @@ async def test_a_request_that_does_not_end_is_cut_off_after_the_grace() -> None:
         began.set()
         await anyio.sleep_forever()
 
-    web = Web(app, port=0)
+    served = Web(app, port=0)
     async with anyio.create_task_group() as tasks:
 
         async def ask() -> None:
             async with httpx.AsyncClient() as http:
-                assert (await http.get(f"http://127.0.0.1:{web.port}/", timeout=60)).status_code == 500
+                assert (await http.get(f"http://127.0.0.1:{served.port}/", timeout=60)).status_code == 500
 
-        async with Group(web, grace=0):
+        async with Group(served, grace=0):
             tasks.start_soon(ask)
             await began.wait()
 
@@ -173,8 +226,8 @@ async def test_a_lifespan_that_fails_is_an_error_and_not_an_end_of_the_process()
         raise RuntimeError("no database")
         yield
 
-    web = Web(FastAPI(lifespan=lifespan), port=0, log_level="critical")
+    served = Web(FastAPI(lifespan=lifespan), port=0, log_level="critical")
     with pytest.raises(SbrpcError, match="did not start"):
-        async with web:
+        async with served:
             raise AssertionError
-    socket.create_server(("127.0.0.1", web.port)).close()
+    socket.create_server(("127.0.0.1", served.port)).close()
