@@ -163,6 +163,22 @@ async def test_programs_run_apart_on_an_emulator_of_their_own(emulator: Emulator
             os.kill(each["process"], 0)
 
 
+async def test_a_service_alone_on_an_emulator_can_be_called(emulator: Emulator) -> None:
+    """Where no app listens for replies there is a queue for whoever calls, and its name is said. What only
+    declares may stand beside what runs."""
+    async with running(emulator, "--emulator", f"{APPS}:app", f"{APPS}:nothing") as process:
+        assert process.stdout is not None
+        output = ""
+        while not (found := re.search(r"^Endpoint=\S+\n", output, re.MULTILINE)):
+            output += (await process.stdout.receive()).decode()
+        assert "call with --reply-queue emulator.replies" in output
+        async with RpcClient(found.group().strip(), reply_queue="emulator.replies") as client:
+            assert await client.of(Shop).double(21) == 42
+        process.send_signal(signal.SIGTERM)
+        rest = await rest_of(process)
+    assert process.returncode == 0, rest
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

@@ -184,15 +184,22 @@ async def _made(apps: Sequence[str]) -> AsyncIterator[list[Any]]:
                 found = _app_of(found, reference)
             if inspect.isfunction(found):
                 found = await _called(found, reference, stack)
-            made = [thing for thing in flat(found) if not _is_declaration(thing)]
-            if not made:
-                raise typer.BadParameter(
-                    f"{reference!r} has nothing to run; name a server, an event bus, a relay, or a list of "
-                    "them"
-                )
-            _check(made, reference)
+            parts = [*flat(found)]
+            made = [thing for thing in parts if not _is_declaration(thing)]
+            if made:
+                _check(made, reference)
+            elif not parts or len(apps) == 1:  # declarations may stand beside what runs
+                raise _nothing_in(reference)
             things += made
+        if not things:
+            raise _nothing_in(" ".join(apps))
         yield things
+
+
+def _nothing_in(reference: str) -> typer.BadParameter:
+    return typer.BadParameter(
+        f"{reference!r} has nothing to run; name a server, an event bus, a relay, or a list of them"
+    )
 
 
 def _app_of(module: ModuleType, reference: str) -> Any:

@@ -37,6 +37,7 @@ _LONGEST_PAUSE = 30.0
 # Beyond the grace: what it takes to close links, and to be slow about it.
 _CLOSING = 20.0
 _GRACE = 20.0
+_REPLIES = "emulator.replies"
 
 # What ends every worker alike, however often it is started.
 _HOPELESS = frozenset({Exit.USAGE, Exit.NOT_FOUND, Exit.DENIED})
@@ -83,9 +84,15 @@ async def _emulator(system: System | None) -> AsyncIterator[str | None]:
 
     entities = system.entities()
     queues = [entity for entity in entities if isinstance(entity, Queue)]
+    replies = sorted({grant.entity for grant in system.grants() if grant.reason == "replies"})
+    if not replies and any(process.servers for process in system.processes):
+        replies = [_REPLIES]  # nobody here calls; somebody at a shell is going to
+        queues.append(Queue(_REPLIES, requires_session=True))
     topics = [entity for entity in entities if not isinstance(entity, Queue)]
     async with Emulator(queues=queues, topics=topics, http_port=0) as emulator:
         print(f"sbrpc emulator: look into it at {emulator.http_url}/", file=sys.stderr, flush=True)
+        if replies:
+            print(f"sbrpc emulator: call with --reply-queue {replies[0]}", file=sys.stderr, flush=True)
         os.environ["SERVICEBUS_CONNECTION_STRING"] = emulator.connection_string
         yield emulator.connection_string
 
