@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import warnings
 from collections.abc import Generator
 from functools import cache
@@ -17,6 +18,10 @@ settings.register_profile("sbrpc", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("sbrpc")
 
 ROOT = Path(__file__).parent.parent
+
+# In the background of a shell Ctrl-C is ignored, and so it would be by the programs that the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What begins first and what comes last with several workers; everything else between, in its usual order.
 # What has to be run one after the other begins before what has not. The faults keep hundreds of calls in

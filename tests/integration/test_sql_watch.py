@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 
 import anyio
 import asyncpg
@@ -13,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sbrpc.errors import NotRunning
 from sbrpc.sql import Positions, Watch
-from tests.postgres import postgres
 
 HANGS = 60
 
@@ -21,19 +19,13 @@ metadata = MetaData()
 positions = Positions(metadata)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+@pytest.fixture
+async def engine(database: AsyncEngine) -> AsyncEngine:
     """A database in which one key has moved already."""
-    with postgres() as found:
-        url = f"sqlite+aiosqlite:///{tmp_path / 'test.db'}" if request.param == "sqlite" else found
-        if url is None:
-            pytest.skip("PostgreSQL is not installed")
-        engine = create_async_engine(url)
-        async with engine.begin() as connection:
-            await connection.run_sync(metadata.create_all)
-        await move(engine, old=1)
-        yield engine
-        await engine.dispose()
+    async with database.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    await move(database, old=1)
+    return database
 
 
 async def move(engine: AsyncEngine, projection: str = "views", **to: int) -> None:
@@ -115,28 +107,30 @@ async def test_a_database_that_cannot_be_read_is_asked_again(
         assert await some(stream, 1) == {"new": 2}
 
 
-async def test_a_database_that_refuses_connections_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_database_that_refuses_connections_is_asked_again(
+    postgres_url: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     """What a driver raises there is none of SQLAlchemy's errors, and ends nothing either."""
     away = False
 
     async def connect() -> asyncpg.Connection:
         if away:
             raise ConnectionRefusedError("nobody listens")
-        return await asyncpg.connect(str(url).replace("+asyncpg", ""))
+        return await asyncpg.connect(str(postgres_url).replace("+asyncpg", ""))
 
-    with postgres() as url:
-        if url is None:
-            pytest.skip("PostgreSQL is not installed")
-        engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
-        async with engine.begin() as connection:
-            await connection.run_sync(metadata.create_all)
-        async with Watch(engine, positions, "views", pause=0.001) as watch:
-            stream = watch.follow()
-            away = True
-            with anyio.fail_after(HANGS):
-                while "nobody listens" not in caplog.text:  # noqa: ASYNC110 - a log has no event
-                    await anyio.sleep(0.001)
-            away = False
-            await move(engine, new=1)
-            assert await some(stream, 1) == {"new": 1}
-        await engine.dispose()
+    if postgres_url is None:
+        pytest.skip("PostgreSQL is not installed")
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.drop_all)
+        await connection.run_sync(metadata.create_all)
+    async with Watch(engine, positions, "views", pause=0.001) as watch:
+        stream = watch.follow()
+        away = True
+        with anyio.fail_after(HANGS):
+            while "nobody listens" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+                await anyio.sleep(0.001)
+        away = False
+        await move(engine, new=1)
+        assert await some(stream, 1) == {"new": 1}
+    await engine.dispose()
