@@ -22,6 +22,9 @@ __all__ = ["Watch"]
 
 _log = logging.getLogger("sbrpc.sql")
 
+# A look takes milliseconds; the end of a watch waits for the one that is under way. Seconds.
+_PATIENCE = 10.0
+
 
 class Watch:
     """Tells which keys of a projection move, for live views such as server-sent events.
@@ -109,7 +112,10 @@ class Watch:
         while True:
             await anyio.sleep(self._pause)
             try:
-                if await self._look():
+                # Called out of a query, a driver loses its connection: aiosqlite's may then never be closed.
+                with anyio.fail_after(_PATIENCE, shield=True):
+                    news = await self._look()
+                if news:
                     self._tell()
             except Exception as error:  # the database is away, as its driver puts it; it comes back
                 _log.warning("the projection cannot be read: %s", error)
