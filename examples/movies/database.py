@@ -14,7 +14,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import BigInteger, Connection, Double, Integer, MetaData, event
+from sqlalchemy import AsyncAdaptedQueuePool, BigInteger, Connection, Double, Integer, MetaData, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import Mapped, mapped_column
@@ -59,7 +59,7 @@ def engine_at(url: str) -> AsyncEngine:
     if not url.startswith("sqlite"):
         return create_async_engine(url)
     # SQLite has one writer: one connection queues in order here instead of waiting for file locks there.
-    engine = create_async_engine(url, pool_size=1, max_overflow=0)
+    engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0)
     event.listen(engine.sync_engine, "connect", _configure_sqlite)
     return engine
 
