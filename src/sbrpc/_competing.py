@@ -21,7 +21,7 @@ from tenacity import AsyncRetrying, retry_if_exception
 from ._link import Link
 from ._locks import Lease, holding, lock_duration
 from ._receiver import Receiver
-from ._receiving import Delivery, Direct, Handle, Pause, Stopping
+from ._receiving import Appetite, Delivery, Direct, Handle, Pause, Stopping
 from ._sdk import LockLost, is_transient, reconnecting, translated
 from .errors import BusError
 
@@ -200,6 +200,7 @@ class MessagePump:
 
     async def _receive_batches(self, receiver: ServiceBusReceiver, size: int) -> None:
         settler = Direct(receiver, self._what)
+        appetite = Appetite(size)
 
         async def renew() -> None:
             for delivery in deliveries:
@@ -208,8 +209,11 @@ class MessagePump:
                         await receiver.renew_message_lock(delivery.message)
 
         while not self._stopping.is_set:
+            began, count = monotonic(), appetite.ask(size)
             with translated(self._what):
-                messages = await receiver.receive_messages(max_message_count=size, max_wait_time=_BATCH_WAIT)
+                messages = await receiver.receive_messages(max_message_count=count, max_wait_time=_BATCH_WAIT)
+            redelivered = any(message.delivery_count for message in messages)
+            appetite.got(len(messages), monotonic() - began, redelivered=redelivered)
             if not messages:
                 continue
             deliveries = [Delivery(message, settler) for message in messages]
