@@ -76,6 +76,7 @@ class MessagePump:
         self._held = 0
         self._none_held = anyio.Event()
         self._attached = False
+        self._trouble: type[BusError] | None = None
 
     @property
     def listening(self) -> bool:
@@ -139,7 +140,9 @@ class MessagePump:
     def _is_worth_retrying(self, error: BaseException) -> bool:
         if not isinstance(error, BusError) or not (self._attached or is_transient(error)):
             return False
-        _log.warning("the link to %s failed, trying again: %s", self._what, error)
+        if type(error) is not self._trouble:  # once, not for each link and each attempt
+            self._trouble = type(error)
+            _log.warning("the link to %s failed, trying again: %s", self._what, error)
         return True
 
     async def _use_one_link(self) -> None:
@@ -149,6 +152,7 @@ class MessagePump:
             with self._stopping.interrupts():
                 await link.open(self._tasks)
                 self._attached = True
+                self._trouble = None
             if self._stopping.is_set:
                 return
             if self._size:

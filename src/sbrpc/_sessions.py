@@ -53,6 +53,9 @@ _IDLE_AT_MOST = 30.0
 _IDLE = 0.2
 _TURN = 30.0
 
+# How long the first attempt after a failed one waits; what further ones wait grows.
+_PAUSE = 0.1
+
 # How long a session is asked for its next message before its slot looks up again.
 _LOOK_UP = 1.0
 
@@ -121,6 +124,8 @@ class SessionPump:
         self._resting: list[anyio.Event] = []
         self._demand = Demand(sessions)
         self._attached = False
+        self._trouble: type[BusError] | None = None
+        self._mending = anyio.Lock()
         self._asked: float | None = None
         self._closing: anyio.abc.TaskGroup | None = None
         self._scope = anyio.CancelScope()
@@ -175,14 +180,13 @@ class SessionPump:
     # -- slots -----------------------------------------------------------------------------------------
 
     async def _slot(self) -> None:
-        accepting = AsyncRetrying(
-            retry=retry_if_exception(self._is_worth_retrying),
-            wait=reconnecting,
-            sleep=self._stopping.sleep,
-            reraise=True,
-        )
         while not self._stopping.is_set:
-            receiver: ServiceBusReceiver | None = await accepting.copy()(self._accept)
+            try:
+                receiver = await self._accept()
+            except BusError as error:
+                if not self._is_worth_retrying(error):
+                    raise
+                receiver = await self._accept_again()
             if receiver is not None:
                 self._wake(self._demand.looking - self._waiting)
                 await self._serve(receiver)
@@ -200,11 +204,30 @@ class SessionPump:
     def _is_worth_retrying(self, error: BaseException) -> bool:
         if not isinstance(error, BusError) or not (self._attached or is_transient(error)):
             return False
-        _log.warning("taking a session of %s failed, trying again: %s", self._what, error)
+        if type(error) is not self._trouble:  # once, not for each slot and each attempt
+            self._trouble = type(error)
+            _log.warning("taking a session of %s failed, trying again: %s", self._what, error)
         return True
+
+    async def _accept_again(self) -> ServiceBusReceiver | None:
+        """After a failure one slot tries until it succeeds, and the others wait for that."""
+        accepting = AsyncRetrying(
+            retry=retry_if_exception(self._is_worth_retrying),
+            wait=reconnecting,
+            sleep=self._stopping.sleep,
+            reraise=True,
+        )
+        async with self._mending:
+            if self._trouble is None or self._stopping.is_set:
+                return None
+            await self._stopping.sleep(_PAUSE)
+            receiver: ServiceBusReceiver | None = await accepting(self._accept)
+            return receiver
 
     async def _accept(self) -> ServiceBusReceiver | None:
         """A receiver that holds a session, or `None` when none had messages for a while."""
+        if self._stopping.is_set:
+            return None
         receiver = self._connect()
         accepted = False
         started = monotonic()
@@ -215,6 +238,7 @@ class SessionPump:
             with self._stopping.interrupts(), anyio.move_on_after(patience), translated(self._what):
                 await open_handler(receiver)
                 accepted = self._attached = True
+                self._trouble = None
                 self._demand.took(monotonic() - started)
         except BusError as error:
             # An answer that took as long as the wait means that there is no session. One that came sooner
@@ -222,6 +246,7 @@ class SessionPump:
             if not is_transient(error) or monotonic() - started < ACCEPT_WAIT - 1:
                 raise
             self._attached = True
+            self._trouble = None
         finally:
             self._waiting -= 1
             self._asked = None

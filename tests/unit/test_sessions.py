@@ -7,6 +7,8 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any, cast
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from sbrpc._sessions import Demand, SessionPump, gives_way
@@ -95,3 +97,29 @@ async def test_batches_are_as_large_as_what_waits(waiting: list[int], asked: lis
     await pump._serve_until_released(cast(Any, receiver), "session 7")
     assert receiver.asked == asked
     assert max(handled) <= 10
+
+
+async def test_while_nobody_can_be_reached_one_slot_asks_and_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Thirty-two slots that each try three times a second would make a hundred connections a second."""
+    asked: list[str] = []
+    gone = SimpleNamespace(close=anyio.lowlevel.checkpoint)
+
+    def connect() -> Any:
+        task = anyio.get_current_task().name or ""
+        if asked.count(task) == 3:
+            pump.stop()
+        asked.append(task)
+        return gone  # opening it fails, as it has nothing to open
+
+    async def handle(deliveries: Sequence[object], _: object) -> None:
+        raise AssertionError("there is nothing to handle")
+
+    pump = SessionPump(connect, handle, what="events", sessions=32)
+    with anyio.fail_after(30):
+        await pump.run()
+    assert len(set(asked)) == 32
+    assert len(asked) == 32 + 3
+    (said,) = [record for record in caplog.records if "taking a session" in record.message]
+    assert said.levelname == "WARNING"
