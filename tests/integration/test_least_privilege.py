@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncIterator
@@ -134,6 +135,8 @@ async def test_the_roles_are_enough(exported: tuple[str, list[dict[str, Any]]]) 
     await work(*exported, patience=15)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_no_role_is_too_much(exported: tuple[str, list[dict[str, Any]]]) -> None:
     """Without any one of them, something does not work."""
     config, assignments = exported
@@ -149,4 +152,5 @@ async def test_no_role_is_too_much(exported: tuple[str, list[dict[str, Any]]]) -
     async with anyio.create_task_group() as group:
         for assignment in assignments:
             group.start_soon(without, assignment)
+    gc.collect()  # what the SDK leaves of connections that failed complains now, while that is ignored
     assert needless == []
