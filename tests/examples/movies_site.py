@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import re
@@ -149,3 +150,31 @@ def caller(site: Site) -> Iterator[httpx.Client]:
     """A client of the site's HTTP API."""
     with httpx.Client(base_url=site.url, timeout=60) as http:
         yield http
+
+
+def create(http: httpx.Client, **facts: Any) -> dict[str, Any]:
+    """A new film, as the API returns it."""
+    response = http.post("/movies", json={"title": "Crash"} | facts)
+    assert response.status_code == 201, response.text
+    return dict(response.json())
+
+
+def listed(http: httpx.Client, **query: Any) -> list[dict[str, Any]]:
+    """The films that the read model finds."""
+    response = http.get("/movies", params=query)
+    assert response.status_code == 200, response.text
+    return list(response.json()["movies"])
+
+
+@contextmanager
+def told(url: str) -> Iterator[Iterator[dict[str, Any]]]:
+    """The changes that an API tells from now on."""
+    with httpx.stream("GET", f"{url}/movies/events", timeout=60) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = response.iter_lines()
+        assert [next(lines) for _ in range(4)] == ["event: ready", "data: {}", "retry: 1000", ""]
+        yield (json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: "))
+
+
+def told_as(movie: dict[str, Any]) -> dict[str, Any]:
+    return {"id": movie["id"], "version": movie["version"], "movie": movie}
