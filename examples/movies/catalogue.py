@@ -48,7 +48,10 @@ class Rejected:
 
 def load(file: Path = FILE) -> tuple[list[NewMovie], list[Rejected]]:
     """The films of a JSON file and the rows it rejects, in the order of the file."""
-    rows = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
     if not isinstance(rows, list):
         raise ValueError(f"{file} holds a JSON {type(rows).__name__}; a catalogue is a list of objects")
     return sort_out(rows)

@@ -28,13 +28,19 @@ from rich.table import Table
 from . import catalogue
 
 CALLERS = 32
+LEAST = 300  # films, to read, change and delete
 Film = dict[str, Any]
 console = Console(highlight=False)
 
 
 async def demo(verbose: bool, most: int | None) -> None:
     began = time.perf_counter()
-    films, rejected = catalogue.load()
+    try:
+        films, rejected = catalogue.load()
+    except ValueError as error:
+        sys.exit(f"movies: {error}")
+    if len(films) < LEAST:
+        sys.exit(f"movies: {catalogue.FILE} has {len(films)} films; the demo needs {LEAST}")
     films = films[:most]
     with tempfile.TemporaryDirectory(prefix="movies-") as data:
         patient = httpx.AsyncHTTPTransport(retries=6)  # it may not listen yet, on a namespace of yours

@@ -132,6 +132,15 @@ def test_a_rejected_row_is_no_first_of_its_kind() -> None:
     assert (len(films), len(rejected)) == (1, 1)
 
 
+def test_a_file_that_is_not_json_is_named(tmp_path: Path) -> None:
+    """An empty one, or one that was cut off."""
+    file = tmp_path / "movies.json"
+    for text in ("", '[{"title": "Cra'):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=r"movies\.json is not JSON: "):
+            catalogue.load(file)
+
+
 def test_a_file_that_is_no_list_is_refused(tmp_path: Path) -> None:
     """A JSON file of another shape is an error that says what it holds."""
     file = tmp_path / "movies.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -247,6 +248,29 @@ def test_the_demo_tells_its_story_and_ends_well() -> None:
     assert "until its event has arrived" in said
     assert "0 lost, 0 doubled" in said
     assert len(re.findall(r"The service process \S+ has done \d+ changes", said)) >= 3
+
+
+def test_a_demo_without_films_says_so(tmp_path: Path) -> None:
+    """Before it starts anything, and without a traceback."""
+    shutil.copytree(EXAMPLES / "movies", tmp_path / "movies")
+    catalogue = tmp_path / "movies" / "data" / "movies.json"
+    for text, problem in (
+        ("[]", "has 0 films; the demo needs 300"),
+        ("", "is not JSON"),
+        ("{}", "a list of objects"),
+    ):
+        catalogue.write_text(text)
+        ended = subprocess.run(
+            [sys.executable, "-m", "movies", "demo"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ended.returncode == 1
+        assert ended.stderr.startswith(f"movies: {catalogue} ")
+        assert problem in ended.stderr
+        assert not ended.stdout
 
 
 @pytest.mark.parametrize(
