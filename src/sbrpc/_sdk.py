@@ -140,7 +140,9 @@ def bus_error(error: Exception, what: str) -> BusError:
         text = _prose(error)
         if "does not require session" in text:
             return MustRequireSessions(f"{what}: {text} Make it one with sessions: `requires_session`.")
-        if "requires session" in text or "session support enabled" in text:
+        if "session support enabled" in text:
+            return MustNotRequireSessions(f"{what}: {text} Give an ordering key: `key`.")
+        if "requires session" in text:
             return MustNotRequireSessions(f"{what}: {text}")
         return Refused(f"{what}: {text}")
     return LinkLost(f"{what}: {_prose(error) or type(error).__name__}")

@@ -14,6 +14,10 @@ from sbrpc import _sdk
 from sbrpc._sdk import _connect, client_for, is_transient, over_websockets, translated
 from sbrpc.errors import AccessDenied, BusError, EntityNotFound
 
+NO_SESSION_ID = (
+    "The SessionId was not set on a message, and it cannot be sent to the entity. Entities that have session "
+    "support enabled can only receive messages that have the SessionId set to a valid value."
+)
 SESSION_NEEDED = (
     "It is not possible for an entity that requires sessions to create a non-sessionful message receiver."
 )
@@ -162,3 +166,10 @@ async def test_nothing_else_is_a_connection() -> None:
     with pytest.raises(TypeError, match="not 7"):
         async with client_for(wrong):
             pass
+
+
+@pytest.mark.parametrize(("theirs", "advice"), [(NO_SESSION, "`requires_session`"), (NO_SESSION_ID, "`key`")])
+def test_what_sessions_need_is_said(theirs: str, advice: str) -> None:
+    """After Service Bus's own words, in those of this library."""
+    with pytest.raises(_sdk.Refused, match=advice), translated("sending to 'movies'"):
+        raise sdk.ServiceBusError(theirs, condition=b"amqp:not-allowed")
