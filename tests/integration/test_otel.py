@@ -72,12 +72,13 @@ class World:
         return (await self.of(name, kind, count))[-1]
 
     async def of(self, name: str, kind: SpanKind, count: int = 1) -> list[ReadableSpan]:
+        """So many spans at least, in the order in which they began."""
         found: list[ReadableSpan] = []
         with anyio.fail_after(20):
             while len(found) < count:
                 await anyio.sleep(0.01)
                 found = [s for s in self.spans.get_finished_spans() if (s.name, s.kind) == (name, kind)]
-        return found
+        return sorted(found, key=lambda span: span.start_time or 0)
 
     def points(self, name: str) -> list[NumberDataPoint | HistogramDataPoint]:
         data = self.reader.get_metrics_data()
@@ -313,7 +314,7 @@ async def test_links_can_be_had_instead_of_parents(world: World) -> None:
     try:
         await world.bus.publish(Seen(id=1))
         sent = (await world.of("send film-events", SpanKind.PRODUCER))[0]
-        handled = (await world.of("process film-events", SpanKind.CONSUMER))[0]
+        handled = (await world.of("process film-events", SpanKind.CONSUMER, 2))[0]
     finally:
         world.telemetry._parenting = before
     assert parent_of(handled) is None
