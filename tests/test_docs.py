@@ -32,6 +32,16 @@ def blocks(*, run: bool) -> Iterator[object]:
                 yield pytest.param(found["code"], id=f"{page.relative_to(ROOT)}:{line}")
 
 
+def test_the_tutorial_shows_the_files_of_the_example() -> None:
+    """It includes them, so it cannot fall behind; a mark that is not exactly right would be shown itself."""
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    included = re.findall(r'^--8<-- "(.+)"$', text, re.MULTILINE)
+    names = [Path(name).name for name in included]
+    assert names[:4] == ["contract.py", "service.py", "events.py", "api.py"]
+    assert all((ROOT / name).is_file() for name in included)
+    assert text.count("8<") == len(included)
+
+
 @pytest.mark.parametrize("code", [*blocks(run=False)])
 def test_python_in_the_documentation_parses(code: str) -> None:
     """Whatever is shown can be typed."""
