@@ -18,10 +18,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .context import CallInfo
-from .event import CloudEvent, Event, EventInfo
+
+if TYPE_CHECKING:  # a program that only calls and serves need not load what events are made of
+    from .event import CloudEvent, Event, EventInfo
 
 __all__ = [
     "Delivered",
