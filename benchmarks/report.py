@@ -79,7 +79,10 @@ sockets and being woken 30 %, writing to sockets 27 %, the SDK's AMQP 15 %, asyn
 6 %, sbrpc 9 %, anyio 1 %. The client's: 46 %, 9 %, 17 %, 8 %, 7 %, sbrpc 6 %, anyio 1 %. The loop by hand
 has no deadline to watch, no lock to keep, no second caller to let through, no reply to remember, and neither
 headers nor properties to encode for all that; it wakes no other task between receiving and sending. On two
-cores for three processes, what is spent beside the way of a call delays it all the same.
+cores for three processes, what is spent beside the way of a call delays it all the same. Run apart, over an
+SDK that does nothing, sbrpc takes about 55 µs of processor time for a lone call, both sides together, where
+the call takes above 1,000: 12 for serving, 9 for calling, 7 for each of two messages sent and two received,
+the rest for reading and writing what stands in them.
 
 ## How to read this
 
