@@ -32,10 +32,10 @@ try:
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse
     from starlette.exceptions import HTTPException
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        f'sbrpc.web needs {error.name}: pip install "sbrpc[web]"', name=error.name
-    ) from error
+        f'sbrpc.web needs {_error.name}: pip install "sbrpc[web]"', name=_error.name
+    ) from _error
 
 from .errors import BusError, ErrorCode, NotRunning, RpcError, SbrpcError, Unavailable
 from .export import asyncapi_document, asyncapi_page, system_of

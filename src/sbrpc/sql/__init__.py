@@ -13,9 +13,9 @@ try:
     from .projection import Positions, Projection
     from .replies import ReplyStore
     from .watch import Watch
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        f'sbrpc.sql needs {error.name}: pip install "sbrpc[sql]"', name=error.name
-    ) from error
+        f'sbrpc.sql needs {_error.name}: pip install "sbrpc[sql]"', name=_error.name
+    ) from _error
 
 __all__ = ["Calls", "Inbox", "Outbox", "OutboxRelay", "Positions", "Projection", "ReplyStore", "Watch"]

@@ -36,7 +36,7 @@ class Calls:
     """
 
     def __init__(self, metadata: MetaData, table: str = "sbrpc_calls") -> None:
-        self.table = Table(
+        self.table: Table = Table(
             table,
             metadata,
             # An id is the caller's choice: two callers may have had the same idea.
