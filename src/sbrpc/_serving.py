@@ -106,6 +106,8 @@ class Worker:
         self._reply_queues = tuple(pattern.lower() for pattern in reply_queues)
         self._middleware = tuple(middleware)
         self._store = store
+        # Itself, which neither fails nor waits; a class derived from it may do both.
+        self._memory = store if type(store) is MemoryReplyStore else None
         self._max_deliveries = max_deliveries
         self._threads = anyio.CapacityLimiter(threads)
         self._ages = BrokerAge()
@@ -205,8 +207,8 @@ class Worker:
         store, request = self._store, job.request
         if store is None or request.reply_to is None or not request.call_id:
             return None
-        if isinstance(store, MemoryReplyStore):
-            return store.kept(job.key)
+        if self._memory is not None:
+            return self._memory.kept(job.key)
         return await self._ask_store(job, "look up", store.get(job.key))
 
     async def _ask_store(self, job: Job, what: str, asked: Awaitable[T]) -> T | None:
@@ -438,8 +440,8 @@ class Worker:
         remaining = job.deadline.remaining()
         ttl = _KEEP_WITHOUT_DEADLINE if job.deadline.is_never else max(0.0, remaining) + _KEEP_AFTER_DEADLINE
         reply = CachedReply(status, body)
-        if isinstance(store, MemoryReplyStore):
-            store.keep(job.key, reply, ttl)
+        if self._memory is not None:
+            self._memory.keep(job.key, reply, ttl)
         else:
             await self._ask_store(job, "keep", store.put(job.key, reply, ttl))
 

@@ -17,7 +17,7 @@ from sbrpc.client import RpcClient
 from sbrpc.emulator import Emulator
 from sbrpc.errors import DeadlineExceeded, RpcError, Unavailable
 from sbrpc.server import RpcServer
-from sbrpc.store import CachedReply
+from sbrpc.store import CachedReply, MemoryReplyStore
 from sbrpc.topology import Queue
 
 from .laboratory import QUEUES, Bench, Item, Lab, Wait, make_client, make_server
@@ -306,6 +306,32 @@ async def test_a_store_that_fails_keeps_no_caller_from_its_answer(
     logged = [record for record in caplog.records if "store" in record.getMessage()]
     assert [getattr(record, "call_id", None) for record in logged] == [info["call_id"]] * 2
     assert {record.levelname for record in logged} == {"ERROR"}
+
+
+class Noting(MemoryReplyStore):
+    """The store of a program that wants to know what is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    async def get(self, key: str) -> CachedReply | None:
+        self.asked.append("get")
+        return await super().get(key)
+
+    async def put(self, key: str, reply: CachedReply, ttl: float) -> None:
+        self.asked.append("put")
+        await super().put(key, reply, ttl)
+
+
+async def test_a_store_derived_from_the_one_in_memory_is_asked(world: World) -> None:
+    """The short way to replies in memory passes by nobody's methods."""
+    store = Noting()
+    world.emulator.broker.create([Queue("noting")], world.emulator.clock.now())
+    async with make_server(world.emulator.connection_string, Bench(), queue="noting", store=store) as server:
+        await server.ready(10)
+        assert await world.client.of(Lab, queue="noting").echo(Item(id=1), timeout=20) == Item(id=1)
+    assert store.asked == ["get", "put"]
 
 
 async def test_a_server_that_leaves_hands_back_what_runs(world: World) -> None:

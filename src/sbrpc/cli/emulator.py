@@ -10,13 +10,16 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
 
 from sbrpc.cli import control
 from sbrpc.cli.outcome import failed
+
+if TYPE_CHECKING:
+    from sbrpc.emulator.config import Config
 
 __all__ = ["app"]
 
@@ -57,21 +60,13 @@ def run(
     if context.invoked_subcommand is not None:
         return
     from sbrpc.emulator import Emulator
-    from sbrpc.emulator.config import Config, ConfigError, load
 
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    wanted = Config("sbemulatorns", (), (), (), ())
-    if config is not None:
-        try:
-            wanted = load(config)
-        except (ConfigError, OSError, UnicodeDecodeError) as error:
-            raise failed(str(error)) from None
-        for warning in wanted.warnings:
-            typer.echo(f"sbrpc: {config}: {warning}", err=True)
+    wanted = _loaded(config)
     emulator = Emulator(
         queues=wanted.queues,
         topics=wanted.topics,
@@ -89,6 +84,20 @@ def run(
             f"cannot listen on {host}, port {port} (HTTP {http_port}): {error.strerror or error}. "
             "Choose another with --port and --http-port; 0 picks a free one."
         ) from None
+
+
+def _loaded(file: Path | None) -> Config:
+    from sbrpc.emulator.config import Config, ConfigError, load
+
+    if file is None:
+        return Config("sbemulatorns", (), (), (), ())
+    try:
+        wanted = load(file)
+    except (ConfigError, OSError, UnicodeDecodeError) as error:
+        raise failed(str(error)) from None
+    for warning in wanted.warnings:
+        typer.echo(f"sbrpc: {file}: {warning}", err=True)
+    return wanted
 
 
 async def _serve(emulator: object) -> None:

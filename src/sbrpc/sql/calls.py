@@ -82,7 +82,8 @@ class Calls:
     async def forget(self, session: AsyncSession | AsyncConnection, *, older_than: float) -> int:
         """Forget calls done more than so many seconds ago; returns how many.
 
-        Longer than a request can take to come again: its time to live, and how long dead letters are kept.
+        Longer than a request can take to come again, which its time to live says. One that is replayed from
+        the dead letters is another call, under an id of its own.
         """
         old = delete(self.table).where(self.table.c.done_at < now(session) - older_than)
         return len((await session.execute(old.returning(self.table.c.call_id))).all())
