@@ -13,6 +13,7 @@ from azure.servicebus import ServiceBusMessage, ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient
 
 from sbrpc import CallInfo, RpcClient, RpcServer
+from sbrpc._sdk import without_tls
 from sbrpc.emulator import Emulator
 from sbrpc.middleware import Next
 from sbrpc.topology import Queue
@@ -109,7 +110,8 @@ async def rigged(journal: Path, *, processes: int = 0, outage: float = 1.0) -> A
         connection = emulator.connection_string
 
         async def named(name: str, retries: int = 0) -> ServiceBusClient:
-            made = ServiceBusClient.from_connection_string(connection, retry_total=retries, user_agent=name)
+            options = {"retry_total": retries, "user_agent": name, **without_tls(connection)}
+            made = ServiceBusClient.from_connection_string(connection, **options)
             return await stack.enter_async_context(made)
 
         call_ids: list[str] = []

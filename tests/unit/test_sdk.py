@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 from typing import Any
 
@@ -11,7 +12,7 @@ from azure.servicebus import exceptions as sdk
 from azure.servicebus.aio import ServiceBusClient
 
 from sbrpc import _sdk
-from sbrpc._sdk import _connect, client_for, is_transient, over_websockets, translated
+from sbrpc._sdk import _connect, client_for, is_transient, over_websockets, translated, without_tls
 from sbrpc.errors import AccessDenied, BusError, EntityNotFound
 
 NO_SESSION_ID = (
@@ -115,6 +116,25 @@ async def test_a_connection_string_makes_a_client() -> None:
 def test_a_connection_string_may_ask_for_websockets(string: str | None, asked: bool) -> None:
     """In the words of the SDKs of other languages."""
     assert over_websockets(string) is asked
+
+
+@pytest.mark.parametrize(
+    ("string", "plain"),
+    [
+        ("Endpoint=sb://localhost:5672;UseDevelopmentEmulator=true;", True),
+        ("usedevelopmentemulator=true;Endpoint=sb://localhost", True),
+        ("Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=k", False),
+        ("Endpoint=sb://localhost:5672;UseDevelopmentEmulator=True", False),
+        ("Endpoint=sb://localhost:5672;UseDevelopmentEmulator=true-ish", False),
+    ],
+)
+def test_certificates_are_left_out_only_where_there_is_no_tls(string: str, plain: bool) -> None:
+    """As the SDK sees it; the context without them would refuse every server."""
+    options = without_tls(string)
+    assert bool(options) is plain
+    for context in options.values():
+        assert context.verify_mode is ssl.CERT_REQUIRED
+        assert context.cert_store_stats() == {"x509": 0, "crl": 0, "x509_ca": 0}
 
 
 def test_websockets_need_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:

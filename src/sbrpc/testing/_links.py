@@ -39,7 +39,8 @@ class KeptLinks(ServiceBusClient):
     @classmethod
     def to(cls, emulator: Emulator) -> KeptLinks:
         """A client whose own retries are off, as sbrpc wants it."""
-        client = cls.from_connection_string(emulator.connection_string, retry_total=0)
+        string = emulator.connection_string
+        client = cls.from_connection_string(string, retry_total=0, **_sdk.without_tls(string))
         assert isinstance(client, cls)
         client._emulator = emulator
         return client

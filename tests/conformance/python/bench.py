@@ -19,6 +19,7 @@ import azure.servicebus
 import azure.servicebus.aio
 from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage, ServiceBusSession
 
+from sbrpc._sdk import without_tls
 from tests.conformance.namespaces import Namespace
 from tests.conformance.scenarios import PREFIX, Scenario
 
@@ -65,6 +66,7 @@ class AsyncSdk:
     """`azure.servicebus.aio`, as it is."""
 
     def client(self, connection_string: str, **options: Any) -> Any:
+        options |= without_tls(connection_string)
         return azure.servicebus.aio.ServiceBusClient.from_connection_string(connection_string, **options)
 
     async def sleep(self, seconds: float) -> None:
