@@ -23,13 +23,14 @@ REQUEST = Request("get_movie", b'{"id": 7}', "call-1", "gateway.replies", "gatew
 REPLY = Reply("call-1", "OK", b'{"id":7}', session_id="gateway-1.3")
 
 
-def sections(message: AmqpAnnotatedMessage) -> list[bytes]:
-    return [bytes(section) for section in message.body]
+def data_of(message: AmqpAnnotatedMessage) -> bytes:
+    (section,) = message.body
+    return bytes(section)
 
 
-def arrived(message: AmqpAnnotatedMessage, body: list[bytes] | None = None, **options: Any) -> Any:
-    parts = sections(message) if body is None else body
-    return received(message, body=b"".join(encode_data(part) for part in parts), **options)
+def arrived(message: AmqpAnnotatedMessage, *sections: bytes, **options: Any) -> Any:
+    given = sections or (data_of(message),)
+    return received(message, body=b"".join(encode_data(section) for section in given), **options)
 
 
 def calls(*requests: Request, deadline: Deadline | None = None) -> AmqpAnnotatedMessage:
@@ -164,29 +165,58 @@ def test_what_travels_alone_has_no_key() -> None:
 def test_sizes_are_estimated_from_above(request_: Request) -> None:
     """A bundle that was put together by them fits."""
     part = CallPart(request_, Deadline.after(1))
-    (section,) = sections(part.together([part]))
-    assert len(section) <= part.size
+    assert len(data_of(part.together([part]))) <= part.size
 
 
 @pytest.mark.parametrize(
-    "section",
+    ("data", "wrong"),
     [
-        b"",
-        b"\n{}",
-        b"[]\n{}",
-        b'{"subject":"x"}\n{}',
-        b'{"id":""}\n',
-        b'{"id":7}\n',
-        b"\xff\n",
-        b'{"id":"',
-        b'{"id":' + b"[" * 100_000,
+        (b"", "does not begin with a line"),
+        (b"[]", "does not begin with a line"),
+        (b"\n{}", "the first line of the bundle is not JSON"),
+        (b"\xff\n", "the first line of the bundle is not JSON"),
+        (b"[" * 100_000 + b"\n", "the first line of the bundle is not JSON"),
+        (b'{"id":"1","length":2}\n{}', "a JSON array"),
+        (b"[7]\n", "header 0 of the bundle has no id or no length"),
+        (b'["id"]\n', "header 0 of the bundle has no id or no length"),
+        (b'[{"id":"1"}]\n', "header 0 of the bundle has no id or no length"),
+        (b'[{"id":"1","length":2},{"length":2}]\n{}{}', "header 1 of the bundle has no id or no length"),
+        (b'[{"id":"","length":0}]\n', "header 0 of the bundle has no usable call id"),
+        (b'[{"id":7,"length":0}]\n', "header 0 of the bundle has no usable call id"),
+        (b'[{"id":"' + b"x" * 129 + b'","length":0}]\n', "header 0 of the bundle has no usable call id"),
+        (b'[{"id":"1","length":true}]\n1', "has a length that the body has not: True"),
+        (b'[{"id":"1","length":"2"}]\n{}', "has a length that the body has not: '2'"),
+        (b'[{"id":"1","length":-1}]\n', "has a length that the body has not: -1"),
+        (
+            b'[{"id":"1","length":2},{"id":"2","length":1}]\n{}',
+            "header 1 .* has a length that the body has not",
+        ),
+        (b'[{"id":"1","length":1}]\n{}', "1 bytes of the bundle belong to no header"),
     ],
 )
-def test_a_section_without_a_header_spoils_the_bundle(section: bytes) -> None:
+def test_a_bundle_that_cannot_be_taken_apart_is_none(data: bytes, wrong: str) -> None:
     """Whose calls they are cannot be told, so none of them is answered."""
-    message = arrived(calls(REQUEST), [b'{"id":"1","subject":"x"}\n{}', section])
-    with pytest.raises(DecodeError, match="section 1 of the bundle"):
+    message = arrived(calls(REQUEST), data)
+    with pytest.raises(DecodeError, match=wrong):
         read_requests(message)
+    with pytest.raises(DecodeError, match=wrong):
+        read_replies(message)
+
+
+@given(st.lists(requests, min_size=1, max_size=4), st.data())
+def test_where_a_sender_splits_the_data_does_not_matter(
+    given_requests: list[Request], draw: st.DataObject
+) -> None:
+    """AMQP lets a body be several sections; their bytes count, one after the other."""
+    message = calls(*given_requests)
+    data = data_of(message)
+    at = draw.draw(st.integers(0, len(data)))
+    assert read_requests(arrived(message, data[:at], data[at:])) == read_requests(arrived(message))
+
+
+def test_an_empty_bundle_has_no_calls() -> None:
+    """It is one all the same."""
+    assert read_requests(arrived(calls(REQUEST), b"[]\n")) == []
 
 
 def test_a_bundle_needs_somewhere_to_reply_to() -> None:
@@ -195,20 +225,20 @@ def test_a_bundle_needs_somewhere_to_reply_to() -> None:
         read_requests(arrived(calls(replace(REQUEST, reply_to_session_id=None))))
 
 
-def test_a_bundle_has_no_more_sections_than_a_reader_takes() -> None:
+def test_a_bundle_has_no_more_calls_than_a_reader_takes() -> None:
     """Or a message of a megabyte would make a hundred thousand requests."""
-    with pytest.raises(DecodeError, match="at most 1024"):
-        read_requests(arrived(calls(REQUEST), [b'{"id":"1","subject":"x"}\n'] * 1025))
+    headers = b",".join([b'{"id":"1","subject":"x","length":0}'] * 1025)
+    with pytest.raises(DecodeError, match="1025 calls or replies; at most 1024"):
+        read_requests(arrived(calls(REQUEST), b"[%b]\n" % headers))
 
 
 def test_what_is_wrong_with_one_call_is_its_own_problem() -> None:
     """It is answered with INVALID_ARGUMENT; the others are served."""
-    body = [
-        b'{"id":"1"}\n{}',
-        b'{"id":"2","subject":"x","metadata":[]}\n{}',
-        b'{"id":"3","subject":"x"}\n{}',
-    ]
-    first, second, third = read_requests(arrived(calls(REQUEST), body))
+    data = (
+        b'[{"id":"1","length":2},{"id":"2","length":2,"subject":"x","metadata":[]},'
+        b'{"id":"3","length":2,"subject":"x"}]\n{}{}{}'
+    )
+    first, second, third = read_requests(arrived(calls(REQUEST), data))
     assert first.problem is not None
     assert "subject" in first.problem
     assert second.problem is not None
@@ -229,7 +259,7 @@ def test_what_is_wrong_with_one_call_is_its_own_problem() -> None:
 )
 def test_a_value_of_the_wrong_kind_is_named(header: bytes, problem: str) -> None:
     """As in a message of its own: the call does not run with what somebody else would take it for."""
-    (request_,) = read_requests(arrived(calls(REQUEST), [b'{"id":"1",' + header + b"}\n{}"]))
+    (request_,) = read_requests(arrived(calls(REQUEST), b'[{"id":"1","length":2,' + header + b"}]\n{}"))
     assert request_.problem is not None
     assert problem in request_.problem
     assert (request_.timeout, request_.fingerprint) == (None, None)
@@ -237,8 +267,8 @@ def test_a_value_of_the_wrong_kind_is_named(header: bytes, problem: str) -> None
 
 def test_reserved_names_are_no_metadata() -> None:
     """As in a message of its own."""
-    body = [b'{"id":"1","subject":"x","metadata":{"sbrpc-x":"1","a":"b"}}\n{}']
-    (request_,) = read_requests(arrived(calls(REQUEST), body))
+    data = b'[{"id":"1","length":2,"subject":"x","metadata":{"sbrpc-x":"1","a":"b"}}]\n{}'
+    (request_,) = read_requests(arrived(calls(REQUEST), data))
     assert request_.metadata == {"a": "b"}
 
 
