@@ -9,7 +9,7 @@ reply session, or the session replied to. Pure, like `_wire`; a message that is 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -17,6 +17,7 @@ from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.amqp import AmqpAnnotatedMessage
 from pydantic_core import from_json
 
+from ._outgoing import Outgoing
 from ._wire import (
     BUNDLE,
     ENVELOPE,
@@ -65,53 +66,47 @@ _LONGEST_NAME = 512
 _quoted = json.encoder.encode_basestring_ascii
 
 
-class CallPart:
+class CallPart(Outgoing):
     """A call on its way out. `alone`: it does not share a message."""
 
-    __slots__ = ("_deadline", "_request", "key")
+    __slots__ = ("request",)
 
     def __init__(self, request: Request, deadline: Deadline, *, alone: bool = False) -> None:
-        self._request = request
-        self._deadline = deadline
-        self.key: str | None = None if alone else request.reply_to_session_id
-        """Parts of one key can share a message."""
-
-    @property
-    def size(self) -> int:
-        """Bytes it takes, in a message of its own or in a bundle, estimated from above."""
-        request = self._request
+        # In a message of its own or in a bundle, estimated from above.
         size = ENVELOPE + 4 * LONGEST_ID + len(request.body) + len(request.reply_to or "")
         if request.metadata:
             size += sum(_longest(k) + _longest(v) + 16 for k, v in request.metadata.items())
-        return size
+        key = None if alone else request.reply_to_session_id
+        super().__init__(size, deadline, group=request.session_id, key=key)
+        self.request = request
 
-    def message(self) -> AmqpAnnotatedMessage:
+    def messages(self) -> Sequence[AmqpAnnotatedMessage]:
         """It by itself, as what is left of its deadline now."""
         self._stamp()
-        return request_message(self._request)
+        return (request_message(self.request),)
 
     def together(self, parts: Sequence[CallPart]) -> AmqpAnnotatedMessage:
         """One message with all the parts, this one among them."""
-        first = self._request
+        first = self.request
         return compose(
-            _joined([part._header() for part in parts], [part._request.body for part in parts]),
+            _joined([part._header() for part in parts], [part.request.body for part in parts]),
             {},
-            time_to_live(_longest_left([part._deadline for part in parts]), REQUEST_MARGIN),
+            time_to_live(_longest_left([part.deadline for part in parts]), REQUEST_MARGIN),
             subject=BUNDLE_SUBJECT,
             content_type=BUNDLE_TYPE,
             # The same calls make the same id, so that duplicate detection recognises what is sent again.
-            message_id=_digest(part._request.call_id for part in parts),
+            message_id=_digest(part.request.call_id for part in parts),
             reply_to=first.reply_to,
             reply_to_group_id=first.reply_to_session_id,
         )
 
     def _stamp(self) -> None:
-        if not self._deadline.is_never:
-            self._request.timeout = self._deadline.remaining()
+        if not self.deadline.is_never:
+            self.request.timeout = self.deadline.remaining()
 
     def _header(self) -> str:
         self._stamp()
-        request = self._request
+        request = self.request
         header = (
             f'{{"id":{_quoted(request.call_id)},"length":{len(request.body)},'
             f'"subject":{_quoted(request.subject)}'
@@ -127,45 +122,45 @@ class CallPart:
         return header + "}"
 
 
-class ReplyPart:
-    """A reply on its way out. `alone`: it does not share a message."""
+class ReplyPart(Outgoing):
+    """A reply on its way out. `alone`: it does not share a message.
 
-    __slots__ = ("_deadline", "_reply", "key")
+    `lasts` is the deadline of the call; `deadline`, until when sending is tried, may lie behind it.
+    """
 
-    def __init__(self, reply: Reply, deadline: Deadline, *, alone: bool = False) -> None:
-        self._reply = reply
-        self._deadline = deadline
-        self.key: str | None = None if alone else reply.session_id
-        """Parts of one key can share a message."""
+    __slots__ = ("lasts", "reply")
 
-    @property
-    def size(self) -> int:
-        """Bytes it takes, in a message of its own or in a bundle, estimated from above."""
-        reply = self._reply
+    def __init__(
+        self, reply: Reply, lasts: Deadline, *, deadline: Deadline | None = None, alone: bool = False
+    ) -> None:
+        # In a message of its own or in a bundle, estimated from above.
         size = ENVELOPE + 4 * LONGEST_ID + len(reply.body)
         if reply.control is not None:
             size += 2 * _LONGEST_NAME
-        return size
+        session = reply.session_id
+        super().__init__(size, deadline or lasts, group=session, key=None if alone else session)
+        self.reply = reply
+        self.lasts = lasts
 
-    def message(self) -> AmqpAnnotatedMessage:
+    def messages(self) -> Sequence[AmqpAnnotatedMessage]:
         """It by itself."""
-        return reply_message(self._reply, _left(self._deadline))
+        return (reply_message(self.reply, _left(self.lasts)),)
 
     def together(self, parts: Sequence[ReplyPart]) -> AmqpAnnotatedMessage:
         """One message with all the parts, this one among them."""
-        first = self._reply
+        first = self.reply
         return compose(
-            _joined([part._header() for part in parts], [part._reply.body for part in parts]),
+            _joined([part._header() for part in parts], [part.reply.body for part in parts]),
             {BUNDLE: first.bundle} if first.bundle is not None else {},
-            time_to_live(_longest_left([part._deadline for part in parts]), REPLY_MARGIN),
+            time_to_live(_longest_left([part.lasts for part in parts]), REPLY_MARGIN),
             subject=BUNDLE_SUBJECT,
             content_type=BUNDLE_TYPE,
-            message_id=_digest(f"{part._reply.call_id}.{part._reply.sequence}" for part in parts),
+            message_id=_digest(f"{part.reply.call_id}.{part.reply.sequence}" for part in parts),
             group_id=first.session_id,
         )
 
     def _header(self) -> str:
-        reply = self._reply
+        reply = self.reply
         header = f'{{"id":{_quoted(reply.call_id)},"length":{len(reply.body)}'
         if reply.status is None:
             header += ',"notice":"alone"' if reply.alone else ',"notice":"control"'
@@ -313,7 +308,7 @@ def _address(value: Any) -> Address | None:
     return None
 
 
-def _parts(message: ServiceBusReceivedMessage) -> list[tuple[dict[str, Any], bytes]]:
+def _parts(message: ServiceBusReceivedMessage) -> Iterator[tuple[dict[str, Any], bytes]]:
     """The header and the body of each call or reply."""
     sections: Any = message.body
     if isinstance(sections, str | Mapping) or sections is None:
@@ -333,20 +328,18 @@ def _parts(message: ServiceBusReceivedMessage) -> list[tuple[dict[str, Any], byt
         raise DecodeError(
             f"the bundle has {len(headers)} calls or replies; at most {_MOST_PARTS} may be in one"
         )
-    parts: list[tuple[dict[str, Any], bytes]] = []
-    for header in headers:
+    for index, header in enumerate(headers):
         try:
             call_id, length = header["id"], header["length"]
         except (TypeError, KeyError):
-            raise DecodeError(f"header {len(parts)} of the bundle has no id or no length") from None
+            raise DecodeError(f"header {index} of the bundle has no id or no length") from None
         if type(call_id) is not str or not 0 < len(call_id) <= LONGEST_ID:
-            raise DecodeError(f"header {len(parts)} of the bundle has no usable call id")
+            raise DecodeError(f"header {index} of the bundle has no usable call id")
         if type(length) is not int or not 0 <= length <= len(data) - position:
             raise DecodeError(
-                f"header {len(parts)} of the bundle has a length that the body has not: {length!r:.40}"
+                f"header {index} of the bundle has a length that the body has not: {length!r:.40}"
             )
-        parts.append((header, data[position : position + length]))
-        position += length
+        start, position = position, position + length
+        yield header, data[start:position]
     if position != len(data):
         raise DecodeError(f"{len(data) - position} bytes of the bundle belong to no header")
-    return parts

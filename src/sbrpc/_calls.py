@@ -20,7 +20,8 @@ from tenacity.stop import stop_base
 
 from ._bundles import MOST_IN_A_BUNDLE, CallPart
 from ._codec import difference
-from ._sender import Outgoing, Sender
+from ._replies import Epoch
+from ._sender import Sender
 from ._wire import OK, Address, Reply, Request, error_of
 from .context import CallInfo, Deadline
 from .contract import MethodSpec
@@ -34,7 +35,7 @@ from .errors import (
     Unavailable,
 )
 
-__all__ = ["RETRY", "Call", "Known", "StopAt", "Terms", "encode", "post", "result", "too_late"]
+__all__ = ["RETRY", "Call", "Known", "Sent", "StopAt", "Terms", "encode", "result", "too_late"]
 
 # How calls that may be repeated are, unless the client says otherwise.
 RETRY = AsyncRetrying(
@@ -58,26 +59,31 @@ Known = CallInfo | Terms
 """What is known about a call: by middleware, or without any."""
 
 
-class Call:
-    """A call that waits for its one reply."""
+class Call(CallPart):
+    """A call that waits for its one reply: what is sent, and what the reply channel expects."""
 
-    __slots__ = ("_deadline", "_item", "_request", "_sender", "_spec", "control", "future")
+    __slots__ = ("_again", "_sender", "_spec", "control", "epoch", "future", "timer")
 
-    def __init__(self, sender: Sender, spec: MethodSpec, deadline: Deadline) -> None:
+    def __init__(
+        self, sender: Sender, spec: MethodSpec, request: Request, deadline: Deadline, epoch: Epoch
+    ) -> None:
+        super().__init__(request, deadline, alone=not shares(spec, request))
         self._sender = sender
         self._spec = spec
-        self._deadline = deadline
-        self._request: Request | None = None
-        self._item: Outgoing | None = None
+        self._again: Sent | None = None
+        self.epoch = epoch
+        self.timer: asyncio.TimerHandle | None = None
         self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.control: Address | None = None
         """Where a cancel goes to."""
 
-    def send(self, request: Request, *, alone: bool) -> None:
-        self._request = request
-        self._item = post(self._sender, request, self._deadline, self.fail, alone=alone)
+    @property
+    def call_id(self) -> str:
+        """What the reply refers to."""
+        return self.request.call_id
 
     def on_reply(self, reply: Reply) -> bool:
+        """Take what has arrived; says whether that was all of it."""
         if reply.bundle is not None:
             self._sender.bundle = min(reply.bundle, MOST_IN_A_BUNDLE)
         if reply.status is None:
@@ -92,21 +98,21 @@ class Call:
 
     def _send_again(self) -> None:
         """The server that had the bundle is gone. Once, or what doubles the notice would double the call."""
-        if (
-            self._request is None
-            or self._item is None
-            or self._item.part is None
-            or self._item.part.key is None
-        ):
+        if self._again is not None or self.key is None:
             return
+        self._again = Sent(self.request, self.deadline, self.fail, alone=True)
         try:
-            self.send(self._request, alone=True)
+            self._sender.post(self._again)
         except SbrpcError as error:
             self.fail(error)
 
     def fail(self, error: SbrpcError | None) -> None:
+        """There will be no reply."""
         if error is not None and not self.future.done():
             self.future.set_exception(error)
+
+    def done(self, error: SbrpcError | None) -> None:
+        self.fail(error)
 
     def late(self) -> None:
         """The deadline has passed."""
@@ -114,8 +120,34 @@ class Call:
 
     def over(self) -> None:
         """Nobody waits any more; what has not left need not leave."""
-        if self._item is not None:
-            self._item.abandoned = True
+        self.abandoned = True
+        if self._again is not None:
+            self._again.abandoned = True
+
+
+class Sent(CallPart):
+    """A call that is only sent; how its reply is awaited is somebody else's business."""
+
+    __slots__ = ("_done",)
+
+    def __init__(
+        self,
+        request: Request,
+        deadline: Deadline,
+        done: Callable[[SbrpcError | None], None],
+        *,
+        alone: bool = False,
+    ) -> None:
+        super().__init__(request, deadline, alone=alone)
+        self._done = done
+
+    def done(self, error: SbrpcError | None) -> None:
+        self._done(error)
+
+
+def shares(spec: MethodSpec, request: Request) -> bool:
+    """Whether the call may share a message. In order per key none does: the message would have one key."""
+    return spec.bundle and request.bundles and request.session_id is None
 
 
 class StopAt(stop_base):
@@ -126,21 +158,6 @@ class StopAt(stop_base):
 
     def __call__(self, retry_state: Any) -> bool:
         return self._deadline.remaining() <= float(retry_state.upcoming_sleep or 0)
-
-
-def post(
-    sender: Sender,
-    request: Request,
-    deadline: Deadline,
-    done: Callable[[SbrpcError | None], None],
-    *,
-    alone: bool,
-) -> Outgoing:
-    # Calls in order per key never share a message: it would have one key.
-    part = CallPart(request, deadline, alone=alone or not request.bundles or request.session_id is not None)
-    item = Outgoing((), part.size, deadline, done, request.session_id, part=part)
-    sender.post(item)
-    return item
 
 
 def too_late(sender: Sender, spec: MethodSpec) -> RpcError:

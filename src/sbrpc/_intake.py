@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from time import monotonic
 
 import anyio
@@ -23,7 +22,7 @@ from ._decide import Decision, Settlement, What
 from ._job import Job, Turns
 from ._pace import Pace
 from ._receiver import Receiver
-from ._serving import Settle, Worker
+from ._serving import Worker
 from ._settling import HeldLock, SettledTogether, settle_message
 from ._wire import read_request
 from .errors import DecodeError
@@ -66,7 +65,7 @@ class Intake:
         self._concurrency = concurrency
         self._pace = pace
         self._on_change = on_change
-        self._waiting: deque[tuple[Job, Settle, bool]] = deque()
+        self._waiting: deque[tuple[Job, _Taken]] = deque()
         self._serving = 0
         self._spare = False
         """Whether a task is there, or on its way, that serves what comes next."""
@@ -84,31 +83,25 @@ class Intake:
         self, receiver: Receiver, message: ServiceBusReceivedMessage, tasks: anyio.abc.TaskGroup
     ) -> None:
         """Serve the requests in a message, in tasks of the group, and settle it."""
-        settle = partial(settle_message, receiver, message, on_settled=self._on_change)
         bundle = is_bundle(message)
         try:
             requests = read_requests(message) if bundle else [read_request(message)]
         except DecodeError as error:
             _log.warning("dead-lettering a bundle: %s", error)
-            settle(Decision(Settlement.DEAD_LETTER, reason="MalformedBundle", description=str(error)))
+            reason = Decision(Settlement.DEAD_LETTER, reason="MalformedBundle", description=str(error))
+            settle_message(receiver, message, reason, self._on_change)
             return
         if not requests:
-            settle(Decision(Settlement.COMPLETE))
+            settle_message(receiver, message, Decision(Settlement.COMPLETE), self._on_change)
             return
         jobs = self._worker.jobs(requests)
-        lock = HeldLock(receiver, message)
-        self._locks[lock] = jobs
-        self.held += len(jobs)
-
-        def done(decision: Decision) -> None:
-            del self._locks[lock]
-            settle(decision)
-
-        together = done if len(jobs) == 1 else SettledTogether(len(jobs), done)
         # What kills a server is found out by itself, and spares those it travelled with.
         scattered = bundle and requests[0].delivery_count > 0
+        taken = _Taken(self, receiver, message, len(jobs), scattered=scattered)
+        self._locks[taken.lock] = jobs
+        self.held += len(jobs)
         for job in jobs:
-            self._waiting.append((job, partial(self._answered, receiver, together), scattered))
+            self._waiting.append((job, taken))
         self._serve_more(tasks)
 
     def stop(self, what: What, why: str) -> None:
@@ -128,10 +121,17 @@ class Intake:
                     for job in jobs:
                         job.stop(What.LOCK_GONE, why)
 
-    def _answered(self, receiver: Receiver, together: Settle, decision: Decision) -> None:
+    def answered(self) -> None:
+        """One of the requests is answered."""
         self.held -= 1
-        together(decision)
-        # The link may be another one by now, which has the room as well.
+
+    def settle(self, taken: _Taken, decision: Decision) -> None:
+        """All of the requests in a message are answered."""
+        del self._locks[taken.lock]
+        settle_message(taken.receiver, taken.message, decision, self._on_change)
+
+    def has_changed(self, receiver: Receiver) -> None:
+        """There may be room for another message; over another link too, if this one is gone."""
         receiver.room_made()
         self._on_change()
 
@@ -160,15 +160,47 @@ class Intake:
                         await self._arrived.wait()
                         self._spare = False
                         continue
-                    job, settle, scattered = self._waiting.popleft()
+                    job, taken = self._waiting.popleft()
                     self._serve_more(tasks)
                     began = monotonic()
                     try:
-                        await self._worker.serve(job, settle, turns, scattered=scattered)
+                        await self._worker.serve(job, taken, turns, scattered=taken.scattered)
                     except Exception:  # a bug of ours: the lock runs out and the request comes again
                         _log.exception("serving call %s failed", job.request.call_id, extra=job.log_fields)
-                        settle(Decision(Settlement.LEAVE))
+                        taken(Decision(Settlement.LEAVE))
                     self._pace.took(monotonic() - began)
         finally:
             self._serving -= 1
             self._on_change()
+
+
+class _Taken(SettledTogether):
+    """A message whose requests are being answered."""
+
+    __slots__ = ("_intake", "lock", "message", "receiver", "scattered")
+
+    def __init__(
+        self,
+        intake: Intake,
+        receiver: Receiver,
+        message: ServiceBusReceivedMessage,
+        requests: int,
+        *,
+        scattered: bool,
+    ) -> None:
+        super().__init__(requests)
+        self._intake = intake
+        self.receiver = receiver
+        self.message = message
+        self.lock = HeldLock(receiver, message)
+        self.scattered = scattered
+        """Its requests are not served, but each caller is told to send it again by itself."""
+
+    def __call__(self, decision: Decision) -> None:
+        """One more is answered."""
+        self._intake.answered()
+        super().__call__(decision)
+        self._intake.has_changed(self.receiver)
+
+    def settle(self, decision: Decision) -> None:
+        self._intake.settle(self, decision)

@@ -74,8 +74,8 @@ class Job:
     """A request that is being served."""
 
     __slots__ = (
+        "_cancellation",
         "_scope",
-        "cancellation",
         "control",
         "deadline",
         "ended",
@@ -93,13 +93,20 @@ class Job:
         """Its lock ran out while it waited here, so it is delivered again, here or elsewhere."""
         self.key = f"{request.reply_to or ''}|{request.reply_to_session_id or ''}|{request.call_id}"
         """What identifies the call among all callers."""
-        self.cancellation = Cancellation()
+        self._cancellation: Cancellation | None = None
         self.stopped: What | None = None
         self.outflow: Outflow | None = None
         self.control: Address | None = None
         self.ended: asyncio.Event | None = None
         """Set when it has been settled, if anybody waits for that."""
         self._scope: anyio.CancelScope | None = None
+
+    @property
+    def cancellation(self) -> Cancellation:
+        """Says whether and why it was given up; the same object each time."""
+        if self._cancellation is None:
+            self._cancellation = Cancellation()
+        return self._cancellation
 
     @property
     def log_fields(self) -> dict[str, str | None]:

@@ -27,6 +27,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from secrets import token_hex
 from time import monotonic, time
+from typing import Protocol
 
 import anyio
 import anyio.abc
@@ -38,13 +39,14 @@ from . import _sdk
 from ._bundles import is_bundle, read_replies
 from ._link import Link
 from ._locks import Lease, holding, lock_duration
+from ._outgoing import Messages
 from ._receiver import Receiver
-from ._sender import Outgoing, Sender
+from ._sender import Sender
 from ._wire import PING, Address, Reply, ping_message, read_reply, size_of
 from .context import Deadline, log_fields
 from .errors import BusError, DecodeError, SbrpcError
 
-__all__ = ["Epoch", "Event", "Pending", "ReplyChannel", "State", "next_state"]
+__all__ = ["Epoch", "Event", "Expected", "Pending", "ReplyChannel", "State", "next_state"]
 
 _log = logging.getLogger("sbrpc.replies")
 
@@ -114,23 +116,53 @@ class Epoch:
 
     number: int
     session_id: str
+    queue: str
     state: State = State.OPENING
     calls: int = 0
     """Calls that wait on this session."""
     emptied: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    address: Address = field(init=False)
+    """Where its replies are to be sent."""
+
+    def __post_init__(self) -> None:
+        self.address = Address(self.queue, self.session_id)
+
+
+class Pending(Protocol):
+    """A call that waits for its reply."""
+
+    epoch: Epoch
+    timer: asyncio.TimerHandle | None
+
+    @property
+    def call_id(self) -> str: ...
+
+    @property
+    def deadline(self) -> Deadline: ...
+
+    def on_reply(self, reply: Reply, /) -> bool:
+        """Take what has arrived; says whether that was all of it."""
+        ...
+
+    def fail(self, error: SbrpcError, /) -> None:
+        """There will be no reply."""
+        ...
+
+    def late(self) -> None:
+        """The deadline has passed while the call was still expected."""
+        ...
 
 
 @dataclass(eq=False, slots=True)
-class Pending:
-    """A call that waits for its reply. `on_reply` takes what arrives and says whether that was all of it."""
+class Expected:
+    """A call whose parts go to functions of somebody else's."""
 
     call_id: str
     deadline: Deadline
-    on_reply: Callable[[Reply], bool]
-    fail: Callable[[SbrpcError], None]
     epoch: Epoch
-    late: Callable[[], None] | None = None
-    """Called when the deadline has passed, if the call is still expected by then."""
+    on_reply: Callable[[Reply], bool]
+    fail: Callable[[SbrpcError], None] = lambda error: None
+    late: Callable[[], None] = lambda: None
     timer: asyncio.TimerHandle | None = None
 
 
@@ -198,19 +230,11 @@ class ReplyChannel:
         """Whether replies are being received, as proven by a message that came back."""
         return self._proven.is_set()
 
-    def register(
-        self,
-        call_id: str,
-        deadline: Deadline,
-        on_reply: Callable[[Reply], bool],
-        fail: Callable[[SbrpcError], None],
-        late: Callable[[], None] | None = None,
-    ) -> Address:
-        """Expect a reply, and say where it is to be sent. Every call that registers must `forget`.
+    def current(self) -> Epoch:
+        """The session for a new call, to be registered at once.
 
-        `late` is called when the deadline passes before that.
-        The session need not be open yet: Service Bus keeps what arrives for it. Should it turn out that it
-        cannot be opened, the queue being missing or not to be read, `fail` is told so at once.
+        It need not be open yet: Service Bus keeps what arrives for it. Should it turn out that it cannot be
+        opened, the queue being missing or not to be read, calls that wait are told so at once.
 
         Raises:
             BusError: that is known already.
@@ -218,11 +242,13 @@ class ReplyChannel:
         failure = self.failure
         if failure is not None and not _sdk.is_transient(failure):
             raise failure
-        epoch = self._epoch
-        epoch.calls += 1
-        pending = self._pending[call_id] = Pending(call_id, deadline, on_reply, fail, epoch, late)
+        return self._epoch
+
+    def register(self, pending: Pending) -> None:
+        """Expect a reply. Every call that registers must `forget`."""
+        pending.epoch.calls += 1
+        self._pending[pending.call_id] = pending
         self._look(pending, monotonic())
-        return Address(self.queue, epoch.session_id)
 
     def forget(self, call_id: str) -> None:
         """Expect nothing more for this call; forgetting twice does nothing."""
@@ -236,7 +262,7 @@ class ReplyChannel:
 
     def _look(self, pending: Pending, now: float) -> None:
         """Set the timer of a deadline that is near."""
-        if pending.deadline.at - now < _NEAR and pending.timer is None and pending.late is not None:
+        if pending.deadline.at - now < _NEAR and pending.timer is None:
             wait = max(0.0, pending.deadline.remaining())
             pending.timer = asyncio.get_running_loop().call_later(wait, pending.late)
 
@@ -380,7 +406,7 @@ class ReplyChannel:
             self._draining.discard(epoch)
 
     def _new_epoch(self, number: int) -> Epoch:
-        return Epoch(number, f"{self.instance}.{number}")
+        return Epoch(number, f"{self.instance}.{number}", self.queue)
 
     async def _receive(self, epoch: Epoch, link: Link[ServiceBusReceiver]) -> None:
         session = link.handler.session
@@ -487,7 +513,7 @@ class ReplyChannel:
             if not ping.accepted.done():  # the client may have been closed meanwhile, which cancels it
                 ping.accepted.set_result(error)
 
-        item = Outgoing((message,), size_of(message), Deadline.after(30), accepted, epoch.session_id)
+        item = Messages((message,), size_of(message), Deadline.after(30), accepted, group=epoch.session_id)
         try:
             self._sender.post(item)
             with anyio.move_on_after(30):

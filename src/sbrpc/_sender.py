@@ -3,7 +3,7 @@
 SDK senders are not safe for concurrent use and take half a second to open, so everything that goes to a queue
 or topic passes through the one `Sender` of that destination. An idle sender sends at once. While a send is on
 its way, whatever else arrives gathers and leaves together as soon as the way is free: nothing waits for a
-timer. Knows messages and how big they are, not what they mean.
+timer. What leaves together is `_outgoing`'s business, and what it means everybody else's.
 """
 
 from __future__ import annotations
@@ -12,27 +12,23 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 import anyio.abc
-from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusSender
-from azure.servicebus.amqp import AmqpAnnotatedMessage
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from . import _sdk
 from ._link import Link
+from ._outgoing import BATCH_COUNT, Message, Messages, Operation, Outgoing, Waiting, pack, take_together
 from .context import Deadline
 from .errors import BusError, DeadlineExceeded, MessageTooLarge, NotRunning, SbrpcError
 
-__all__ = ["Outgoing", "Part", "Sender", "pack", "take_together"]
+__all__ = ["Sender"]
 
 T = TypeVar("T")
-
-Message = ServiceBusMessage | AmqpAnnotatedMessage
 
 _log = logging.getLogger("sbrpc.sender")
 
@@ -44,10 +40,6 @@ _ATTEMPT_TIMEOUT = 5.0
 # stays unnoticed.
 _REFRESH_AFTER = 100.0
 
-# Standard namespaces take batches of 256 KB. Sizes are estimates from above, and the batch has an envelope.
-_BATCH_BYTES = 240_000
-_BATCH_COUNT = 100
-
 # What is taken at once must be built before anything else gets a turn.
 _MOST_TAKEN = 1000
 
@@ -56,96 +48,6 @@ _MOST_TAKEN = 1000
 _TURNS = 12
 _TURNS_AT_LEAST = 3
 _WORTH_WAITING = 0.0005
-
-
-class Part(Protocol):
-    """Something that can share a message with others of its kind, and is not built before it leaves."""
-
-    @property
-    def key(self) -> str | None:
-        """Only parts of one key share a message; with None it travels by itself."""
-        ...
-
-    def message(self) -> Message:
-        """The message of this part alone."""
-        ...
-
-    def together(self, parts: Sequence[Any], /) -> Message:
-        """One message of several parts, this one among them."""
-        ...
-
-
-@dataclass(eq=False, slots=True)
-class Outgoing:
-    """One thing to be sent, either messages or a part of one, and who wants to know how it went."""
-
-    messages: tuple[Message, ...]
-    size: int
-    deadline: Deadline
-    done: Callable[[SbrpcError | None], None]
-    group: str | None = None
-    """Only messages of one group share a batch; the session id, where order or addressing depends on it."""
-    together: bool = False
-    """All of `messages` in one batch of their own, or not at all."""
-    operation: Callable[[ServiceBusSender], Awaitable[None]] | None = None
-    """Something else to do with the SDK sender, instead of sending messages."""
-    part: Part | None = None
-    abandoned: bool = field(default=False, init=False)
-
-    @property
-    def alone(self) -> bool:
-        """Whether it must not share a batch."""
-        return self.together or self.operation is not None
-
-    def live(self, now: float | None = None) -> bool:
-        """Whether anybody still wants it to be sent."""
-        return not self.abandoned and self.deadline.remaining(now) > 0
-
-
-Waiting = OrderedDict["str | None", "deque[Outgoing]"]
-
-
-def take_together(
-    waiting: Waiting, *, most: int = _BATCH_COUNT, most_bytes: int = _BATCH_BYTES
-) -> list[Outgoing]:
-    """Take what leaves next: the first group's first item and all that may share a batch with it.
-
-    The group goes to the end of the line if something of it is left, so that no group starves another.
-    """
-    group, items = next(iter(waiting.items()))
-    taken = [items.popleft()]
-    size = taken[0].size
-    while items and not taken[0].alone and not items[0].alone and len(taken) < most:
-        if size + items[0].size > most_bytes:
-            break
-        size += items[0].size
-        taken.append(items.popleft())
-    if items:
-        waiting.move_to_end(group)
-    else:
-        del waiting[group]
-    return taken
-
-
-def pack(items: Sequence[Outgoing], most: int) -> list[Message]:
-    """The messages that carry these items, in order: neighbours of one key share one, up to `most`."""
-    messages: list[Message] = []
-    position = 0
-    while position < len(items):
-        part = items[position].part
-        if part is None:
-            messages += items[position].messages
-            position += 1
-            continue
-        parts = [part]
-        while len(parts) < most and part.key is not None and position + len(parts) < len(items):
-            following = items[position + len(parts)].part
-            if following is None or following.key != part.key:
-                break
-            parts.append(following)
-        messages.append(part.message() if len(parts) == 1 else part.together(parts))
-        position += len(parts)
-    return messages
 
 
 class Sender:
@@ -223,7 +125,10 @@ class Sender:
             raise MessageTooLarge(item.size, self._limit, f"message to {self.entity!r}")
         if self._failure is not None and not _sdk.is_transient(self._failure) and not self.ready:
             raise self._failure
-        self._waiting.setdefault(item.group, deque()).append(item)
+        line = self._waiting.get(item.group)
+        if line is None:
+            line = self._waiting[item.group] = deque()
+        line.append(item)
         self._arrived.set()
         self._idle.clear()
 
@@ -245,7 +150,8 @@ class Sender:
             MessageTooLarge, BusError: as they say.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self._wait(Outgoing(tuple(messages), size, deadline, _resolve(future), group, together), future)
+        item = Messages(messages, size, deadline, _resolve(future), group=group, whole=together)
+        await self._wait(item, future)
 
     async def operate(self, operation: Callable[[ServiceBusSender], Awaitable[T]], deadline: Deadline) -> T:
         """Do something else with the SDK sender, in the owner task and in line with what is sent."""
@@ -255,7 +161,7 @@ class Sender:
         async def keep(sdk_sender: ServiceBusSender) -> None:
             results.append(await operation(sdk_sender))
 
-        await self._wait(Outgoing((), 0, deadline, _resolve(future), operation=keep), future)
+        await self._wait(Operation(keep, deadline, _resolve(future)), future)
         return results[0]
 
     async def _wait(self, item: Outgoing, future: asyncio.Future[None]) -> None:
@@ -366,7 +272,7 @@ class Sender:
                 if self._waiting:
                     if self.bundle > 1:
                         await self._let_others_join()
-                    most = min(_MOST_TAKEN, _BATCH_COUNT * self.bundle)
+                    most = min(_MOST_TAKEN, BATCH_COUNT * self.bundle)
                     await self._send(link, take_together(self._waiting, most=most))
                     continue
                 self._idle.set()
@@ -516,11 +422,11 @@ class Sender:
     async def _perform(self, sender: ServiceBusSender, items: Sequence[Outgoing]) -> int:
         """Do what the items are; how many messages that were."""
         first = items[0]
-        if first.operation is not None:
-            await first.operation(sender)
+        if isinstance(first, Operation):
+            await first.act(sender)
             return 0
         messages = pack(items, self.bundle)
-        what: Any = messages[0] if len(messages) == 1 and not first.together else messages
+        what: Any = messages[0] if len(messages) == 1 and not first.alone else messages
         await sender.send_messages(what, timeout=_ATTEMPT_TIMEOUT)
         return len(messages)
 

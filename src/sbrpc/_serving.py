@@ -21,9 +21,9 @@ from ._bundles import ReplyPart
 from ._decide import Decision, Outcome, Settlement, What, decide, decide_unsent
 from ._handlers import Handler, Registry
 from ._job import Job, Turns, keep_deadlines
-from ._replies import ReplyChannel
+from ._replies import Expected, ReplyChannel
 from ._sdk import bounded
-from ._sender import Outgoing, Sender
+from ._sender import Sender
 from ._streams import Outflow
 from ._wire import (
     CANCEL,
@@ -347,7 +347,7 @@ class Worker:
         if request.cancellable and job.outflow is None and controlled.address() is not None:
             # Tell the caller now where a cancel would have to go; a stream says so with every part.
             notice = Reply(request.call_id, None, session_id=request.reply_to_session_id, control=job.control)
-            self._post(job, notice, lambda error: None)
+            self._post(_Part(job, notice))
         return controlled
 
     async def _stream(self, job: Job, handler: Handler, replies: AsyncIterator[Any]) -> Outcome:
@@ -361,9 +361,9 @@ class Worker:
                     continue
                 await self._wait_for_leave(job, outflow)
                 await confirmed.room()
-                self._post(job, self._part(job, OK, body), confirmed.posted())
+                self._post(confirmed.posted(job, self._part(job, OK, body)))
             if job.request.reply_to is not None:
-                self._post(job, self._part(job, OK, b"", end=True), confirmed.posted())
+                self._post(confirmed.posted(job, self._part(job, OK, b"", end=True)))
                 await confirmed.all()
         finally:
             close = getattr(replies, "aclose", None)
@@ -386,7 +386,7 @@ class Worker:
             notice = Reply(
                 job.request.call_id, None, session_id=job.request.reply_to_session_id, control=job.control
             )
-            self._post(job, notice, lambda error: None)
+            self._post(_Part(job, notice))
 
     def _part(self, job: Job, status: str, body: bytes, *, end: bool = False) -> Reply:
         assert job.outflow is not None
@@ -404,17 +404,6 @@ class Worker:
 
     def _conclude(self, job: Job, decision: Decision, settle: Settle) -> None:
         """Reply if there is something to say, then settle. Goes on when Service Bus has the reply."""
-
-        def sent(error: SbrpcError | None) -> None:
-            if error is None:
-                self._over(job)
-                settle(decision)
-                return
-            _log.warning("no reply to call %s: %s", job.request.call_id, error, extra=job.log_fields)
-            if isinstance(error, BusError) and job.request.reply_to is not None:
-                self._forget_sender(job.request.reply_to)
-            self._conclude(job, decide_unsent(decision, error, late=job.deadline.passed), settle)
-
         if decision.settlement is Settlement.DEAD_LETTER:
             _log.warning(
                 "dead-lettering call %s of %r: %s: %s",
@@ -425,12 +414,23 @@ class Worker:
                 extra=job.log_fields,
             )
         if decision.reply is None:
-            sent(None)
+            self._replied(job, decision, settle, None)
             return
         try:
-            self._post(job, self._answer(job, decision.reply), sent)
+            self._post(_Answer(self, job, self._answer(job, decision.reply), decision, settle))
         except SbrpcError as error:
-            sent(error)
+            self._replied(job, decision, settle, error)
+
+    def _replied(self, job: Job, decision: Decision, settle: Settle, error: SbrpcError | None) -> None:
+        """Service Bus has the reply, or does not take it."""
+        if error is None:
+            self._over(job)
+            settle(decision)
+            return
+        _log.warning("no reply to call %s: %s", job.request.call_id, error, extra=job.log_fields)
+        if isinstance(error, BusError) and job.request.reply_to is not None:
+            self._forget_sender(job.request.reply_to)
+        self._conclude(job, decide_unsent(decision, error, late=job.deadline.passed), settle)
 
     async def _keep(self, job: Job, decision: Decision, store: ReplyStore) -> None:
         """Remember the reply before it is sent: a redelivery may come from the moment it is."""
@@ -460,17 +460,56 @@ class Worker:
             return self._part(job, status, body, end=True)
         return Reply(request.call_id, status, body, session_id=request.reply_to_session_id)
 
-    def _post(self, job: Job, reply: Reply, done: Callable[[SbrpcError | None], None]) -> None:
-        request = job.request
+    def _post(self, part: _Part) -> None:
+        request = part.job.request
         assert request.reply_to is not None
         if request.bundles:
-            reply.bundle = self._advice()
-        part = ReplyPart(reply, job.deadline, alone=not request.bundles)
+            part.reply.bundle = self._advice()
+        self._sender_to(request.reply_to).post(part)
+
+
+class _Part(ReplyPart):
+    """Something to tell the caller of a job."""
+
+    __slots__ = ("job",)
+
+    def __init__(self, job: Job, reply: Reply) -> None:
         until, least = job.deadline, monotonic() + _REPLY_PATIENCE
         if until.at < least:
             until = Deadline(least)
-        item = Outgoing((), part.size, until, done, reply.session_id, part=part)
-        self._sender_to(request.reply_to).post(item)
+        super().__init__(reply, job.deadline, deadline=until, alone=not job.request.bundles)
+        self.job = job
+
+    def done(self, error: SbrpcError | None) -> None:
+        """Nobody waits for that."""
+
+
+class _StreamPart(_Part):
+    """One reply of many, of which only so many may be on their way."""
+
+    __slots__ = ("_unconfirmed",)
+
+    def __init__(self, job: Job, reply: Reply, unconfirmed: _Unconfirmed) -> None:
+        super().__init__(job, reply)
+        self._unconfirmed = unconfirmed
+
+    def done(self, error: SbrpcError | None) -> None:
+        self._unconfirmed.confirmed(error)
+
+
+class _Answer(_Part):
+    """The last of a job, and what follows from it for the message of the request."""
+
+    __slots__ = ("_decision", "_settle", "_worker")
+
+    def __init__(self, worker: Worker, job: Job, reply: Reply, decision: Decision, settle: Settle) -> None:
+        super().__init__(job, reply)
+        self._worker = worker
+        self._decision = decision
+        self._settle = settle
+
+    def done(self, error: SbrpcError | None) -> None:
+        self._worker._replied(self.job, self._decision, self._settle, error)
 
 
 class _Controlled:
@@ -487,15 +526,14 @@ class _Controlled:
         if channel is None:
             return None
         if not self._registered:
+            call_id = job.request.call_id
             try:
-                job.control = channel.register(
-                    job.request.call_id, job.deadline, self._on_control, lambda error: None
-                )
+                epoch = channel.current()
             except SbrpcError as error:
-                _log.warning(
-                    "call %s cannot be controlled: %s", job.request.call_id, error, extra=job.log_fields
-                )
+                _log.warning("call %s cannot be controlled: %s", call_id, error, extra=job.log_fields)
             else:
+                channel.register(Expected(call_id, job.deadline, epoch, self._on_control))
+                job.control = epoch.address
                 self._registered = True
         return job.control
 
@@ -523,11 +561,13 @@ class _Unconfirmed:
         self._error: SbrpcError | None = None
         self._changed = asyncio.Event()
 
-    def posted(self) -> Callable[[SbrpcError | None], None]:
+    def posted(self, job: Job, reply: Reply) -> _StreamPart:
+        """One more, to be posted at once."""
         self._count += 1
-        return self._done
+        return _StreamPart(job, reply, self)
 
-    def _done(self, error: SbrpcError | None) -> None:
+    def confirmed(self, error: SbrpcError | None) -> None:
+        """One is with Service Bus, or failed."""
         self._count -= 1
         self._error = self._error or error
         self._changed.set()

@@ -77,19 +77,24 @@ async def settle_delivery(delivery: Delivery, decision: Decision) -> None:
 
 
 class SettledTogether:
-    """Collects what was decided about the `count` requests of one message, and settles it after the last."""
+    """Takes what was decided about each of the `count` requests of a message, and settles it at the last."""
 
-    def __init__(self, count: int, settle: Callable[[Decision], None]) -> None:
+    __slots__ = ("_decided", "_missing")
+
+    def __init__(self, count: int) -> None:
         self._missing = count
-        self._settle = settle
-        self._decided: list[Decision] = []
+        self._decided: Decision | None = None
 
     def __call__(self, decision: Decision) -> None:
         """One more is decided."""
-        self._decided.append(decision)
+        self._decided = decision if self._decided is None else all_of((self._decided, decision))
         self._missing -= 1
         if not self._missing:
-            self._settle(all_of(self._decided))
+            self.settle(self._decided)
+
+    def settle(self, decision: Decision) -> None:
+        """Settle the message."""
+        raise NotImplementedError
 
 
 class HeldLock:

@@ -27,11 +27,12 @@ from tenacity import (
 )
 
 from . import _sdk
-from ._calls import RETRY, Call, Known, StopAt, Terms, encode, post, result, too_late
+from ._calls import RETRY, Call, Known, Sent, StopAt, Terms, encode, result, too_late
 from ._link import PROMPT
+from ._outgoing import Messages
 from ._pace import Pace
-from ._replies import ReplyChannel
-from ._sender import Outgoing, Sender
+from ._replies import Expected, ReplyChannel
+from ._sender import Sender
 from ._streams import Inflow
 from ._wire import (
     CANCEL,
@@ -339,10 +340,13 @@ class RpcClient:
     async def _attempt(self, queue: str, spec: MethodSpec, body: bytes, info: Known, call_id: str) -> Any:
         channel, _ = self._running()
         began = monotonic()
-        call = Call(self._sender_to(queue), spec, info.deadline)
-        address = channel.register(call_id, info.deadline, call.on_reply, call.fail, call.late)
+        epoch, sender = channel.current(), self._sender_to(queue)
+        call = Call(
+            sender, spec, self._request(spec, body, info, call_id, epoch.address), info.deadline, epoch
+        )
+        channel.register(call)
         try:
-            call.send(self._request(spec, body, info, call_id, address), alone=not spec.bundle)
+            sender.post(call)
             reply = await call.future
             self._pace.took(monotonic() - began)
         except asyncio.CancelledError:
@@ -365,14 +369,17 @@ class RpcClient:
             if error is not None:
                 inflow.fail(error)
 
-        sender = self._sender_to(queue)
-        address = channel.register(
-            info.call_id, info.deadline, inflow.push, fail, lambda: fail(too_late(sender, spec))
+        epoch, sender = channel.current(), self._sender_to(queue)
+        item = Sent(
+            self._request(spec, body, info, info.call_id, epoch.address), info.deadline, fail, alone=True
         )
-        item: Outgoing | None = None
+
+        def late() -> None:
+            fail(too_late(sender, spec))
+
+        channel.register(Expected(info.call_id, info.deadline, epoch, inflow.push, fail, late))
         try:
-            request = self._request(spec, body, info, info.call_id, address)
-            item = post(sender, request, info.deadline, fail, alone=True)
+            sender.post(item)
             while (reply := await inflow.next()) is not None:
                 yield result(spec, reply)
                 total = inflow.grant()
@@ -380,8 +387,7 @@ class RpcClient:
                     self._tell(CREDIT, info.call_id, inflow.control, total)
         finally:
             channel.forget(info.call_id)
-            if item is not None:
-                item.abandoned = True
+            item.abandoned = True
             if inflow.control is not None and not inflow.ended:
                 self._tell(CANCEL, info.call_id, inflow.control)
 
@@ -423,7 +429,9 @@ class RpcClient:
         if to.queue != self._reply_queue and not to.queue.endswith(".control"):
             return  # a server does not get to choose where our messages go
         message = control_message(kind, call_id, to, total)
-        item = Outgoing((message,), size_of(message), Deadline.after(30), lambda error: None, to.session)
+        item = Messages(
+            (message,), size_of(message), Deadline.after(30), lambda error: None, group=to.session
+        )
         try:
             self._sender_to(to.queue).post(item)
         except SbrpcError:

@@ -274,6 +274,6 @@ def test_reserved_names_are_no_metadata() -> None:
 
 def test_an_ordinary_message_is_no_bundle() -> None:
     """It is its content type that makes it one."""
-    assert not is_bundle(received(CallPart(replace(REQUEST), Deadline.never()).message()))
+    assert not is_bundle(received(*CallPart(replace(REQUEST), Deadline.never()).messages()))
     plain = AmqpAnnotatedMessage(data_body=b"{}", properties={"content_type": BUNDLE_TYPE + "2"})
     assert not is_bundle(received(plain))

@@ -20,7 +20,7 @@ LAYERS = [
     {"context"},
     {"_codec", "_age", "_pace", "_signals"},
     {"contract", "event"},
-    {"middleware", "_wire", "store", "_decide", "_cloudevents", "_subscriptions", "diagnosis"},
+    {"middleware", "_wire", "_outgoing", "store", "_decide", "_cloudevents", "_subscriptions", "diagnosis"},
     {"_bundles"},
     {"_sdk"},
     {"_streams", "_handlers", "_locks"},

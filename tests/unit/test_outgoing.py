@@ -1,4 +1,4 @@
-"""What leaves together: the pure half of the sender."""
+"""What leaves together, and in how many messages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from azure.servicebus import ServiceBusMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbrpc._sender import Outgoing, Waiting, pack, take_together
+from sbrpc._outgoing import Messages, Operation, Outgoing, Waiting, pack, take_together
 from sbrpc.context import Deadline
 
 
 def item(size: int = 10, group: str | None = None, **options: Any) -> Outgoing:
     message = ServiceBusMessage(b"x")
-    return Outgoing((message,), size, Deadline.never(), lambda error: None, group, **options)
+    return Messages((message,), size, Deadline.never(), lambda error: None, group=group, **options)
 
 
 def waiting(*items: Outgoing) -> Waiting:
@@ -65,7 +65,8 @@ def test_some_things_travel_alone() -> None:
     async def nothing(sender: Any) -> None:
         pass
 
-    one, batch, operation, two = item(), item(together=True), item(operation=nothing), item()
+    one, batch, two = item(), item(whole=True), item()
+    operation = Operation(nothing, Deadline.never(), lambda error: None)
     queue = waiting(one, batch, operation, two)
     assert [take_together(queue) for _ in range(4)] == [[one], [batch], [operation], [two]]
 
@@ -87,27 +88,23 @@ def test_everything_leaves_once_and_in_order(kinds: list[tuple[str, int]]) -> No
         assert [i for i in left if i.group == group] == [i for i in items if i.group == group]
 
 
-class Piece:
-    """A part whose messages are lists of what is in them."""
+class Piece(Outgoing):
+    """Its messages are lists of what is in them."""
 
-    def __init__(self, name: str, key: str | None) -> None:
+    def __init__(self, name: str, key: str | None = "k") -> None:
+        super().__init__(10, Deadline.never(), key=key)
         self.name = name
-        self.key = key
 
-    def message(self) -> Any:
-        return [self.name]
+    def messages(self) -> Any:
+        return [[self.name]]
 
-    def together(self, parts: Sequence[Piece]) -> Any:
-        return [part.name for part in parts]
-
-
-def part(name: str, key: str | None = "k") -> Outgoing:
-    return Outgoing((), 10, Deadline.never(), lambda error: None, part=Piece(name, key))
+    def together(self, items: Sequence[Piece]) -> Any:
+        return [item.name for item in items]
 
 
 def test_parts_of_one_key_share_a_message() -> None:
     """Up to so many; what has no key, or another one, has a message of its own."""
-    parts = [part("a"), part("b"), part("c"), part("d", "other"), part("e", None), part("f", None)]
+    parts = [Piece("a"), Piece("b"), Piece("c"), Piece("d", "other"), Piece("e", None), Piece("f", None)]
     assert pack(parts, 2) == [["a", "b"], ["c"], ["d"], ["e"], ["f"]]
     assert pack(parts, 1) == [["a"], ["b"], ["c"], ["d"], ["e"], ["f"]]
 
@@ -115,17 +112,17 @@ def test_parts_of_one_key_share_a_message() -> None:
 def test_messages_stand_between_parts_where_they_stood() -> None:
     """Order is kept, so a message parts its neighbours."""
     plain = item()
-    assert pack([part("a"), plain, part("b"), part("c")], 9) == [["a"], *plain.messages, ["b", "c"]]
+    assert pack([Piece("a"), plain, Piece("b"), Piece("c")], 9) == [["a"], *plain.messages(), ["b", "c"]]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["x", "y", None]), st.booleans()), max_size=30), st.integers(1, 9))
 def test_packing_loses_and_doubles_nothing(kinds: list[tuple[str | None, bool]], most: int) -> None:
     """And keeps the order of everything."""
-    items = [part(str(n), key) if is_part else item() for n, (key, is_part) in enumerate(kinds)]
+    items = [Piece(str(n), key) if is_part else item() for n, (key, is_part) in enumerate(kinds)]
     packed = pack(items, most)
     assert all(len(message) <= most for message in packed if isinstance(message, list))
     flat = [piece for m in packed for piece in (m if isinstance(m, list) else [m])]
-    assert flat == [i.part.name if isinstance(i.part, Piece) else i.messages[0] for i in items]
+    assert flat == [i.name if isinstance(i, Piece) else i.messages()[0] for i in items]
 
 
 def test_only_what_is_wanted_is_live() -> None:
@@ -134,5 +131,5 @@ def test_only_what_is_wanted_is_live() -> None:
     assert one.live()
     one.abandoned = True
     assert not one.live()
-    late = Outgoing((), 0, Deadline.after(-1), lambda error: None)
+    late = Outgoing(0, Deadline.after(-1))
     assert not late.live()
