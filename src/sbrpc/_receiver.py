@@ -19,8 +19,9 @@ import math
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -32,7 +33,7 @@ from .errors import BusError
 
 __all__ = ["Receiver"]
 
-T = TypeVar("T")
+Done = Callable[[BusError | None], None]
 
 _log = logging.getLogger("sbrpc.receiver")
 
@@ -90,6 +91,7 @@ class Receiver:
         self._under_way: set[_Operation] = set()
         self._wake = asyncio.Event()
         self._waiting: anyio.CancelScope | None = None
+        self._impatient: asyncio.TimerHandle | None = None
         self._receiving = True
         self._stopped = False
         self._broken: BusError | None = None
@@ -113,19 +115,36 @@ class Receiver:
 
     def complete(self, message: ServiceBusReceivedMessage) -> asyncio.Future[None]:
         """Settle: done."""
-        return self._settle(lambda: self._sdk.complete_message(message), "complete")
+        return self._awaited(partial(self.completing, message))
 
     def abandon(self, message: ServiceBusReceivedMessage) -> asyncio.Future[None]:
         """Settle: to be delivered again at once."""
-        return self._settle(lambda: self._sdk.abandon_message(message), "abandon")
+        return self._awaited(partial(self.abandoning, message))
 
     def dead_letter(
         self, message: ServiceBusReceivedMessage, reason: str, description: str
     ) -> asyncio.Future[None]:
         """Settle: to the dead-letter queue."""
-        return self._settle(
+        return self._awaited(partial(self.dead_lettering, message, reason, description))
+
+    # As above, for those who are told instead of waiting: a future would cost as much as all else here.
+
+    def completing(self, message: ServiceBusReceivedMessage, done: Done) -> None:
+        """Settle: done."""
+        self._settle(lambda: self._sdk.complete_message(message), "complete", done)
+
+    def abandoning(self, message: ServiceBusReceivedMessage, done: Done) -> None:
+        """Settle: to be delivered again at once."""
+        self._settle(lambda: self._sdk.abandon_message(message), "abandon", done)
+
+    def dead_lettering(
+        self, message: ServiceBusReceivedMessage, reason: str, description: str, done: Done
+    ) -> None:
+        """Settle: to the dead-letter queue."""
+        self._settle(
             lambda: self._sdk.dead_letter_message(message, reason=reason, error_description=description),
             "dead-letter",
+            done,
         )
 
     def leave(self) -> None:
@@ -134,11 +153,15 @@ class Receiver:
 
     def renew(self, message: ServiceBusReceivedMessage) -> asyncio.Future[None]:
         """Renew the lock of a message."""
-        return self._enqueue(lambda: self._sdk.renew_message_lock(message), "renew", urgent=True)
+        return self._awaited(
+            partial(self._enqueue, lambda: self._sdk.renew_message_lock(message), "renew", urgent=True)
+        )
 
     def renew_session(self) -> asyncio.Future[None]:
         """Renew the lock of the session."""
-        return self._enqueue(lambda: self._sdk.session.renew_lock(), "renew the session", urgent=True)
+        return self._awaited(
+            partial(self._enqueue, lambda: self._sdk.session.renew_lock(), "renew the session", urgent=True)
+        )
 
     def room_made(self) -> None:
         """There may be room for messages again."""
@@ -155,33 +178,56 @@ class Receiver:
         self._stopped = True
         self._call_out(0)
 
-    def _settle(self, act: Callable[[], Awaitable[Any]], name: str) -> asyncio.Future[None]:
-        future = self._enqueue(act, name)
-        future.add_done_callback(lambda settled: self._gone())
+    def _awaited(self, begin: Callable[[Done], None]) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(error: BusError | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+                # Nobody has to await it; one that fails must not be reported by the garbage collector.
+                future.exception()
+
+        begin(done)
         return future
+
+    def _settle(self, act: Callable[[], Awaitable[Any]], name: str, done: Done) -> None:
+        def gone(error: BusError | None) -> None:
+            self._gone()
+            done(error)
+
+        self._enqueue(act, name, gone)
 
     def _gone(self) -> None:
         self.outstanding -= 1
         self._wake.set()
 
     def _enqueue(
-        self, act: Callable[[], Awaitable[Any]], name: str, *, urgent: bool = False
-    ) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self, act: Callable[[], Awaitable[Any]], name: str, done: Done, *, urgent: bool = False
+    ) -> None:
         if self._broken is not None and not self._outlives_link:
-            future.set_exception(_sdk.LockLost(f"{self._what}: cannot {name}, the link is gone"))
-            _retrieved(future)
+            done(_sdk.LockLost(f"{self._what}: cannot {name}, the link is gone"))
         else:
-            self._operations.append(_Operation(act, name, future))
+            self._operations.append(_Operation(act, name, done))
             self._call_out(0 if urgent else _PATIENCE)
-        return future
 
     def _call_out(self, patience: float) -> None:
         self._wake.set()
-        if self._waiting is not None:
-            until = asyncio.get_running_loop().time() + patience
-            if until < self._waiting.deadline:
-                self._waiting.deadline = until
+        if self._waiting is None:
+            return
+        if not patience:
+            self._waiting.cancel()
+        elif self._impatient is None:
+            self._impatient = asyncio.get_running_loop().call_later(patience, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        # Set once and left to go off: setting a timer anew for each message would cost more than that.
+        self._impatient = None
+        if self._operations and self._waiting is not None:
+            self._waiting.cancel()
 
     # -- the owner task ----------------------------------------------------------------------------------
 
@@ -271,7 +317,7 @@ class Receiver:
     def _fail_operations(self) -> None:
         while self._operations:
             operation = self._operations.popleft()
-            operation.fail(_sdk.LockLost(f"{self._what}: {operation.name}: {self._broken}"))
+            operation.done(_sdk.LockLost(f"{self._what}: {operation.name}: {self._broken}"))
 
     async def _loop(self, tasks: anyio.abc.TaskGroup) -> None:
         while True:
@@ -294,9 +340,10 @@ class Receiver:
         """Settle and receive, until stopped (True), or as long as the scope lasts (False)."""
         while not scope.cancel_called:
             self._wake.clear()
-            await self._begin_operations(tasks)
-            if self._broken is not None:
-                raise self._broken
+            if self._operations:
+                await self._begin_operations(tasks)
+                if self._broken is not None:
+                    raise self._broken
             busy = bool(self._operations or self._under_way)
             if self._receiving and self._has_room():
                 came = await self._receive(_NO_WAIT if busy else _WAIT, scope)
@@ -336,8 +383,6 @@ class Receiver:
             messages = await self._sdk.receive_messages(max_message_count=1, max_wait_time=wait)
         finally:
             self._waiting = None
-            if scope.deadline != math.inf:
-                scope.deadline = math.inf
         for message in messages:
             self.received += 1
             self.outstanding += 1
@@ -347,18 +392,19 @@ class Receiver:
     async def _perform(self, operation: _Operation) -> None:
         operation.began = monotonic()
         try:
-            with _sdk.translated(f"{self._what}: {operation.name}"):
-                await operation.act()
-        except _sdk.LinkLost as error:
-            self._undone(operation, error)
-            self._broken = self._broken or _sdk.remembered(error)
-        except BusError as error:
-            operation.fail(error)
+            await operation.act()
+        except Exception as raised:
+            error = _sdk.translate(raised, f"{self._what}: {operation.name}")
+            if isinstance(error, _sdk.LinkLost):
+                self._undone(operation, error)
+                self._broken = self._broken or _sdk.remembered(error)
+            else:
+                operation.done(error)
         except BaseException:
             self._undone(operation, _sdk.LinkLost(f"{self._what}: {operation.name} was interrupted"))
             raise
         else:
-            operation.succeed()
+            operation.done(None)
         finally:
             self._under_way.discard(operation)
             if monotonic() - operation.began < _PROMPTLY:
@@ -373,29 +419,16 @@ class Receiver:
         if self._outlives_link and operation.attempts < _MOST_ATTEMPTS:
             self._operations.appendleft(operation)
         else:
-            operation.fail(error)
+            operation.done(error)
 
 
 class _Operation:
-    __slots__ = ("_future", "act", "attempts", "began", "name")
+    __slots__ = ("act", "attempts", "began", "done", "name")
 
-    def __init__(self, act: Callable[[], Awaitable[Any]], name: str, future: asyncio.Future[None]) -> None:
+    def __init__(self, act: Callable[[], Awaitable[Any]], name: str, done: Done) -> None:
         self.act = act
         self.name = name
         self.attempts = 0
         self.began = math.inf
-        self._future = future
-
-    def succeed(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
-
-    def fail(self, error: BusError) -> None:
-        if not self._future.done():
-            self._future.set_exception(error)
-            _retrieved(self._future)
-
-
-def _retrieved(future: asyncio.Future[None]) -> None:
-    """Nobody has to await a settlement; one that fails must not be reported by the garbage collector."""
-    future.exception()
+        self.done = done
+        """Told once how it went."""

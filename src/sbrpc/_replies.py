@@ -424,7 +424,7 @@ class ReplyChannel:
         await holding(lease, receiver.renew_session, receiver.run, link.what)
 
     def _arrived(self, epoch: Epoch, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
-        receiver.complete(message)
+        receiver.completing(message, _settled)
         self._heard = monotonic()
         if not is_bundle(message):
             self._take(epoch, read_reply(message))
@@ -554,6 +554,10 @@ class ReplyChannel:
             # The broker took it between sending and now; the middle of the two is the best guess.
             self.clock_skew = reply.enqueued_at.timestamp() - (ping.started_wall + time()) / 2
         ping.returned.set()
+
+
+def _settled(error: BusError | None) -> None:
+    """A reply that comes again finds that nobody waits for it."""
 
 
 class _Ping:

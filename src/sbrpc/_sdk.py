@@ -47,6 +47,7 @@ __all__ = [
     "over_websockets",
     "reconnecting",
     "remembered",
+    "translate",
     "translated",
     "without_tls",
 ]
@@ -157,6 +158,18 @@ def _prose(error: Exception) -> str:
     return " ".join(_CONDITION.sub("", str(error)).split())[:500]
 
 
+def translate(error: Exception, what: str) -> BusError:
+    """What the SDK has raised as a `BusError`, which begins with `what` and has it as its cause."""
+    if isinstance(error, BusError):
+        return error
+    if not isinstance(error, AzureError | OSError | asyncio.TimeoutError):
+        # The SDK lets an AttributeError, a KeyError or a ValueError escape where a link ended under it.
+        _log.debug("the SDK raised %r in %s", error, what, exc_info=error)
+    ours = bus_error(error, what)
+    ours.__cause__ = error
+    return ours
+
+
 class translated:
     """Whatever the SDK raises inside the block leaves it as a `BusError` that begins with `what`."""
 
@@ -171,12 +184,8 @@ class translated:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not isinstance(error, Exception) or isinstance(error, BusError):
-            return
-        if not isinstance(error, AzureError | OSError | asyncio.TimeoutError):
-            # The SDK lets an AttributeError, a KeyError or a ValueError escape where a link ended under it.
-            _log.debug("the SDK raised %r in %s", error, self._what, exc_info=True)
-        raise bus_error(error, self._what) from error
+        if isinstance(error, Exception) and not isinstance(error, BusError):
+            raise translate(error, self._what) from error
 
 
 @cache

@@ -19,6 +19,7 @@ from ._decide import Decision, Settlement, all_of
 from ._locks import Lease, lock_duration
 from ._receiver import Receiver
 from ._receiving import Delivery
+from .errors import BusError
 
 __all__ = ["HeldLock", "SettledTogether", "settle_delivery", "settle_message"]
 
@@ -32,32 +33,22 @@ def settle_message(
     on_settled: Callable[[], None],
 ) -> None:
     """Settle through the receiver's task and do not wait for it: the next request may begin meanwhile."""
-    settled = _begin(receiver, message, decision)
-    if settled is None:
-        receiver.leave()
-        on_settled()
-        return
 
-    def done(future: asyncio.Future[None]) -> None:
+    def done(error: BusError | None) -> None:
         on_settled()
-        error = future.exception() if not future.cancelled() else None
         if error is not None:
             # It comes again, and the store answers it.
             _log.warning("message %s was not settled: %s", message.message_id, error)
 
-    settled.add_done_callback(done)
-
-
-def _begin(
-    receiver: Receiver, message: ServiceBusReceivedMessage, decision: Decision
-) -> asyncio.Future[None] | None:
     if decision.settlement is Settlement.COMPLETE:
-        return receiver.complete(message)
-    if decision.settlement is Settlement.ABANDON:
-        return receiver.abandon(message)
-    if decision.settlement is Settlement.DEAD_LETTER:
-        return receiver.dead_letter(message, decision.reason, decision.description)
-    return None
+        receiver.completing(message, done)
+    elif decision.settlement is Settlement.ABANDON:
+        receiver.abandoning(message, done)
+    elif decision.settlement is Settlement.DEAD_LETTER:
+        receiver.dead_lettering(message, decision.reason, decision.description, done)
+    else:
+        receiver.leave()
+        on_settled()
 
 
 async def settle_delivery(delivery: Delivery, decision: Decision) -> None:

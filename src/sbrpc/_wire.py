@@ -17,7 +17,7 @@ from secrets import token_hex
 from typing import Any, NamedTuple
 
 from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage
-from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageProperties
+from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageBodyType, AmqpMessageProperties
 
 from .context import NO_METADATA
 from .contract import ErrorSpec
@@ -76,6 +76,9 @@ CANCEL = "sbrpc.cancel"
 LONGEST_ID = 128
 
 _LONGEST_TIME_TO_LIVE = 0xFFFF_FFFF
+
+# Integers up to here are floats as well, without loss.
+_EXACT = 2**53
 
 # Time to live is a backstop: a request may outlive its deadline by no more than this, a
 # reply stays long enough for a caller that lost its link and drains the old session.
@@ -393,7 +396,10 @@ def properties_of(raw: Mapping[str | bytes, Any] | None) -> dict[str, Any]:
 
 
 def _body(message: ServiceBusReceivedMessage, problems: list[str]) -> bytes:
-    body: Any = message.body
+    raw = message.raw_amqp_message
+    body: Any = raw.body
+    if raw.body_type is AmqpMessageBodyType.DATA:
+        return b"".join(body)
     if body is None:
         return b""
     if isinstance(body, bytes):
@@ -413,6 +419,8 @@ def number(properties: Mapping[str, Any], name: str, problems: list[str]) -> flo
     value = properties.get(name)
     if value is None:
         return None
+    if type(value) is int and -_EXACT <= value <= _EXACT:
+        return value
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -424,7 +432,7 @@ def number(properties: Mapping[str, Any], name: str, problems: list[str]) -> flo
 
 
 def text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
+    if value is None or type(value) is str:
         return value
     return _plain(value)
 

@@ -84,8 +84,14 @@ class MemoryReplyStore:
         if len(reply.body) > self._most_bytes // 4:
             return
         now = self._clock()
-        self._replies[key] = (now + ttl, *reply)
+        self._replies[key] = (now + ttl, reply.status, reply.body)
         self._bytes += len(reply.body)
+        oldest_until = next(iter(self._replies.values()))[0]
+        if len(self._replies) > self._most or self._bytes > self._most_bytes or oldest_until <= now:
+            self._make_room(now)
+
+    def _make_room(self, now: float) -> None:
+        """Forget the oldest: what is too much, and what need not be kept any more."""
         while self._replies:
             oldest, (until, _, _) = next(iter(self._replies.items()))
             if len(self._replies) <= self._most and self._bytes <= self._most_bytes and until > now:
