@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import forked
+
 # How long an example takes, or is in the making, says more about the machine than about the code.
 settings.register_profile("sbrpc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sbrpc")
@@ -53,6 +55,11 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
             warnings.simplefilter("ignore")
             gc.collect()
     return result
+
+
+def pytest_unconfigure() -> None:
+    """End what served the tests of this process."""
+    forked.end()
 
 
 def _turn(item: pytest.Item) -> int:

@@ -7,14 +7,13 @@ stand, in an interpreter of their own.
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import forked
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -53,13 +52,5 @@ def test_programs_in_the_documentation_run(code: str, tmp_path: Path) -> None:
     """As they stand, from their first line to their last."""
     program = tmp_path / "program.py"
     program.write_text(code, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(
-        [sys.executable, str(program)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
+    done = forked.run(str(program), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()

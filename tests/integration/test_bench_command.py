@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-
-import anyio
 
 from sbrpc.cli.bench import quantile
 from sbrpc.emulator import Emulator
 from sbrpc.topology import Queue
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("--calls", "20", "--callers", "8", "--seconds", "0.5")
@@ -20,13 +17,8 @@ SHORT = ("--calls", "20", "--callers", "8", "--seconds", "0.5")
 
 async def bench(*arguments: str, status: int = 0, **environment: str) -> tuple[str, str]:
     """Run the command; its output and its errors."""
-    done = await anyio.run_process(
-        [sys.executable, "-m", "sbrpc", "bench", *SHORT, *arguments],
-        stdin=subprocess.DEVNULL,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "200", **environment},
-        check=False,
-    )
+    where = {"COLUMNS": "200", **environment}
+    done = await forked.run_aside("-m", "sbrpc", "bench", *SHORT, *arguments, env=os.environ | where)
     out, err = done.stdout.decode(), done.stderr.decode()
     assert done.returncode == status, out + err
     assert "Traceback" not in err

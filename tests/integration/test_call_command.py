@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from sbrpc.emulator import Emulator
+from tests import forked
 
 from .laboratory import QUEUES, Bench, make_server
 
@@ -36,18 +37,9 @@ def environment(emulator: Emulator) -> dict[str, str]:
     return {**os.environ, "SERVICEBUS_CONNECTION_STRING": emulator.connection_string, "COLUMNS": "200"}
 
 
-async def sbrpc(
-    emulator: Emulator, *arguments: str, status: int = 0, given: bytes | None = None
-) -> tuple[str, str]:
+async def sbrpc(emulator: Emulator, *arguments: str, status: int = 0, given: bytes = b"") -> tuple[str, str]:
     """Run the command; its output and its errors."""
-    done = await anyio.run_process(
-        [sys.executable, "-m", "sbrpc", *arguments],
-        input=given,
-        stdin=subprocess.DEVNULL if given is None else None,
-        cwd=ROOT,
-        env=environment(emulator),
-        check=False,
-    )
+    done = await forked.run_aside("-m", "sbrpc", *arguments, env=environment(emulator), given=given)
     out, err = done.stdout.decode(), done.stderr.decode()
     assert done.returncode == status, out + err
     assert "Traceback" not in err

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 
-import anyio
 import pytest
 from azure.servicebus import ServiceBusMessage
 
 from sbrpc._sdk import connect
 from sbrpc.emulator import Emulator
+from tests import forked
 
 
 @pytest.fixture
@@ -35,12 +33,12 @@ async def emulator() -> AsyncIterator[Emulator]:
 
 async def dlq(emulator: Emulator, *arguments: str, status: int = 0) -> str:
     """Run the command; its output, standard error included."""
-    process = await anyio.run_process(
-        [sys.executable, "-m", "sbrpc", "dlq", *arguments],
-        env={**os.environ, "SERVICEBUS_CONNECTION_STRING": emulator.connection_string, "COLUMNS": "200"},
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
+    environment = {
+        **os.environ,
+        "SERVICEBUS_CONNECTION_STRING": emulator.connection_string,
+        "COLUMNS": "200",
+    }
+    process = await forked.run_aside("-m", "sbrpc", "dlq", *arguments, env=environment, together=True)
     output = process.stdout.decode()
     assert process.returncode == status, output
     return output
@@ -73,11 +71,7 @@ async def test_the_connection_may_be_given_as_an_option(emulator: Emulator) -> N
     given = ("--connection-string", emulator.connection_string)
     for command in (["list"], ["show", "1"], ["replay", "--dry-run"], ["purge", "--dry-run"]):
         name, *rest = command
-        done = await anyio.run_process(
-            [sys.executable, "-m", "sbrpc", "dlq", name, "orders", *rest, *given],
-            env=elsewhere,
-            check=False,
-        )
+        done = await forked.run_aside("-m", "sbrpc", "dlq", name, "orders", *rest, *given, env=elsewhere)
         assert done.returncode == 0, done.stderr.decode()
     both = (*given, "--namespace", "x.servicebus.windows.net")
     assert "not both" in await dlq(emulator, "list", "orders", *both, status=2)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 
 from sbrpc.cli.loading import nowhere
 from sbrpc.emulator import AccessKey, Emulator, Right
 from sbrpc.export import system_of
 from sbrpc.topology import Queue, Rule, SqlFilter, Subscription, Topic
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = ("tests.exported:service", "tests.exported:api", "tests.exported:events")
@@ -57,18 +55,8 @@ async def doctor(
     connection: str, *arguments: str, status: int, environment: dict[str, str] | None = None
 ) -> tuple[str, str]:
     """Run the command; its output and its errors."""
-    done = await anyio.run_process(
-        [sys.executable, "-m", "sbrpc", "doctor", *arguments],
-        stdin=subprocess.DEVNULL,
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "SERVICEBUS_CONNECTION_STRING": connection,
-            "COLUMNS": "200",
-            **(environment or {}),
-        },
-        check=False,
-    )
+    where = {"SERVICEBUS_CONNECTION_STRING": connection, "COLUMNS": "200", **(environment or {})}
+    done = await forked.run_aside("-m", "sbrpc", "doctor", *arguments, env=os.environ | where)
     out, err = done.stdout.decode(), done.stderr.decode()
     assert done.returncode == status, out + err
     assert "Traceback" not in err

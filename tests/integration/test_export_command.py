@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from sbrpc.emulator.config import parse
+from tests import forked
 from tests.conformance.drivers import JavaScript, Unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,16 +26,10 @@ PROCESSES = ["tests.exported:service", "tests.exported:api", "tests.exported:eve
 def sbrpc(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the command with nothing in the environment that says where Service Bus is."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SERVICEBUS_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "sbrpc", *arguments],
-        cwd=ROOT,
-        env=environment | {"COLUMNS": "200", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == status, done.stderr
-    return done
+    run = forked.run("-m", "sbrpc", *arguments, env=environment | {"COLUMNS": "200", "NO_COLOR": "1"})
+    out, err = run.stdout.decode(), run.stderr.decode()
+    assert run.returncode == status, err
+    return subprocess.CompletedProcess(run.args, run.returncode, out, err)
 
 
 @pytest.fixture(scope="module")

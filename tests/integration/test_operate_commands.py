@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from azure.servicebus import ServiceBusMessage
 
 from sbrpc import Queue, Subscription, Topic, connect
 from sbrpc.emulator import Emulator
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = ("tests.exported:service", "tests.exported:events")
@@ -46,13 +46,7 @@ def environment(emulator: Emulator) -> dict[str, str]:
 
 async def sbrpc(emulator: Emulator, *arguments: str, status: int = 0) -> tuple[str, str]:
     """Run the command without a terminal; its output and its errors."""
-    done = await anyio.run_process(
-        [sys.executable, "-m", "sbrpc", *arguments],
-        stdin=subprocess.DEVNULL,
-        cwd=ROOT,
-        env=environment(emulator),
-        check=False,
-    )
+    done = await forked.run_aside("-m", "sbrpc", *arguments, env=environment(emulator))
     out, err = done.stdout.decode(), done.stderr.decode()
     assert done.returncode == status, out + err
     assert "Traceback" not in err

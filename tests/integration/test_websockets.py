@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from azure.servicebus import TransportType
 from azure.servicebus.aio import ServiceBusClient
 
 from sbrpc.emulator import Emulator
+from tests import forked
 
 from .laboratory import QUEUES, Bench, Item, Lab, make_client, make_server
 
@@ -86,11 +86,9 @@ async def test_connections_are_made_over_websockets_when_asked(string: str, argu
     """By the connection string, as with SDKs of other languages, or by the argument; an error shows it."""
     somewhere = "Endpoint=sb://sbrpc.invalid/;SharedAccessKeyName=a;SharedAccessKey=Yg=="
     # In a process of its own: where it cannot connect, the SDK forgets to close aiohttp's session.
-    done = await anyio.run_process(
-        [sys.executable, "-m", "sbrpc", "doctor", "tests.exported:server", *arguments],
-        env={**os.environ, "SERVICEBUS_CONNECTION_STRING": somewhere + string},
-        cwd=ROOT,
-        check=False,
+    environment = {**os.environ, "SERVICEBUS_CONNECTION_STRING": somewhere + string}
+    done = await forked.run_aside(
+        "-m", "sbrpc", "doctor", "tests.exported:server", *arguments, env=environment
     )
     assert done.returncode == 5
     assert re.search(r"(?i)websocket.*443", done.stderr.decode())
