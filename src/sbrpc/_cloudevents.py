@@ -10,10 +10,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.amqp import AmqpMessageBodyType
@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from .errors import DecodeError
 from .event import CloudEvent, is_extension_name
 
-__all__ = ["body_of", "from_message", "to_message", "trace_of"]
+__all__ = ["body_of", "from_message", "in_batches", "published", "to_message", "trace_of"]
 
 _PREFIX = "cloudEvents_"
 _PREFIXES = (_PREFIX, "cloudEvents:")
@@ -31,6 +31,35 @@ _STRUCTURED_JSON = "application/cloudevents+json"
 _SPEC_VERSION = "1.0"
 _TIMESTAMP = TypeAdapter(datetime)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+# Together with their envelope, the messages of a batch must stay below what the service takes at once.
+_BATCH_ENVELOPE = 1024
+_MOST_IN_BATCH = 1000
+
+T = TypeVar("T")
+
+
+def published(event: CloudEvent, time_to_live: timedelta | None = None) -> ServiceBusMessage:
+    """The message by which a topic gets an event, in the session of its key."""
+    key = event.extensions.get("partitionkey")
+    # Without a key there is no order to keep, but a subscription that requires sessions takes no message
+    # without one. A session of its own lets it be handled beside all others.
+    return to_message(event, session_id=key if isinstance(key, str) else event.id, time_to_live=time_to_live)
+
+
+def in_batches(items: Sequence[T], size: Callable[[T], int], limit: int) -> Iterable[list[T]]:
+    """What is sent, in its order, in as few batches as Service Bus takes. What fits nowhere is alone."""
+    batch: list[T] = []
+    total = 0
+    for item in items:
+        more = size(item)
+        if batch and (total + more > limit - _BATCH_ENVELOPE or len(batch) == _MOST_IN_BATCH):
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
+        total += more
+    if batch:
+        yield batch
 
 
 def to_message(

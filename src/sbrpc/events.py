@@ -30,7 +30,7 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient, ServiceBusSender
 from tenacity import AsyncRetrying
 
-from ._cloudevents import to_message
+from ._cloudevents import in_batches, published
 from ._consumer import Consumer
 from ._sdk import CLOSE_TIMEOUT, Refused, client_for
 from ._sender import Sender
@@ -49,10 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["EventBus", "Scheduled"]
 
 _log = logging.getLogger("sbrpc.events")
-
-# Together with their envelope, the messages of a batch must stay below what the service takes at once.
-_BATCH_ENVELOPE = 1024
-_MOST_IN_BATCH = 1000
 
 _NO_EXTENSIONS: Mapping[str, AttributeValue] = MappingProxyType({})
 
@@ -138,7 +134,7 @@ class EventBus:
         self._connection = connection
         self._timeout = timeout
         self._grace = grace
-        self._max_size = max_message_size
+        self.max_message_size = max_message_size
         self._middleware = tuple(middleware)
         self._subscriptions: dict[str, Subscribed] = {}
         self._consumers: list[Consumer] = []
@@ -303,7 +299,7 @@ class EventBus:
     ) -> list[str]:
         async def send(publication: Publication) -> list[str]:
             return await self._send_many(
-                [_message_of(event, time_to_live) for event in publication.events], timeout
+                [published(event, time_to_live) for event in publication.events], timeout
             )
 
         if not publication.events:
@@ -313,7 +309,7 @@ class EventBus:
 
     async def _send_many(self, messages: Sequence[ServiceBusMessage], timeout: float | None) -> list[str]:
         sender, deadline = self._sending(), self._deadline(timeout)
-        for batch in _batches(messages, self._max_size - _BATCH_ENVELOPE):
+        for batch in in_batches(messages, size_of, self.max_message_size):
             size = sum(size_of(message) for message in batch)
             await sender.send(batch, size, deadline=deadline, together=len(batch) > 1)
             self.counts["published"] += len(batch)
@@ -341,7 +337,7 @@ class EventBus:
         made = self._envelope(event, key=key, id=id, cause=cause, extensions=extensions)
 
         async def send(publication: Publication) -> Scheduled:
-            message = _message_of(publication.events[0])
+            message = published(publication.events[0])
             numbers = await self._sending().operate(
                 lambda sender: sender.schedule_messages(message, when), self._deadline(timeout)
             )
@@ -403,7 +399,7 @@ class EventBus:
             def create() -> ServiceBusSender:
                 return client.get_topic_sender(topic)
 
-            self._sender = Sender(create, topic, limit=self._max_size)
+            self._sender = Sender(create, topic, limit=self.max_message_size)
             self._tasks.start_soon(self._sender.run, name=f"sender to {topic!r}")
         return self._sender
 
@@ -537,25 +533,3 @@ class EventBus:
     def _connected(self) -> ServiceBusClient:
         assert self._client is not None
         return self._client
-
-
-def _message_of(event: CloudEvent, time_to_live: timedelta | None = None) -> ServiceBusMessage:
-    key = event.extensions.get("partitionkey")
-    # Without a key there is no order to keep, but a subscription that requires sessions takes no message
-    # without one. A session of its own lets it be handled beside all others.
-    return to_message(event, session_id=key if isinstance(key, str) else event.id, time_to_live=time_to_live)
-
-
-def _batches(messages: Sequence[ServiceBusMessage], most_bytes: int) -> Iterable[list[ServiceBusMessage]]:
-    """Messages in their order, in as few batches as hold them. One that fits nowhere is alone in its own."""
-    batch: list[ServiceBusMessage] = []
-    size = 0
-    for message in messages:
-        more = size_of(message)
-        if batch and (size + more > most_bytes or len(batch) == _MOST_IN_BATCH):
-            yield batch
-            batch, size = [], 0
-        batch.append(message)
-        size += more
-    if batch:
-        yield batch

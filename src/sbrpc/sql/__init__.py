@@ -7,9 +7,10 @@ the `MetaData` they are given, so migrations see them.
 from __future__ import annotations
 
 try:
+    from ._cancelling import cancellable
     from .calls import Calls
     from .inbox import Inbox
-    from .outbox import Outbox, OutboxRelay
+    from .outbox import Outbox, OutboxRelay, RefusedEvent
     from .projection import Positions, Projection
     from .replies import ReplyStore
     from .watch import Watch
@@ -18,4 +19,15 @@ except ModuleNotFoundError as _error:
         f'sbrpc.sql needs {_error.name}: pip install "sbrpc[sql]"', name=_error.name
     ) from _error
 
-__all__ = ["Calls", "Inbox", "Outbox", "OutboxRelay", "Positions", "Projection", "ReplyStore", "Watch"]
+__all__ = [
+    "Calls",
+    "Inbox",
+    "Outbox",
+    "OutboxRelay",
+    "Positions",
+    "Projection",
+    "RefusedEvent",
+    "ReplyStore",
+    "Watch",
+    "cancellable",
+]

@@ -37,6 +37,7 @@ def upgrade(database: str) -> None:
             Column("data", LargeBinary, nullable=False),
             Column("claimed_by", String(36)),
             Column("claimed_until", Float),
+            Column("refused", Text),
         )
         op.create_index("ix_sbrpc_outbox_key", "sbrpc_outbox", ["key"], if_not_exists=True)
     else:
