@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import anyio
 
 from ._age import BrokerAge
-from ._bundles import ReplyPart
+from ._answers import AnswerPart, Unconfirmed
 from ._decide import Decision, Outcome, Settlement, What, decide, decide_unsent
 from ._handlers import Handler, Registry
 from ._job import Job, Turns, keep_deadlines
@@ -51,9 +51,6 @@ __all__ = ["Job", "Settle", "Worker"]
 T = TypeVar("T")
 
 _log = logging.getLogger("sbrpc.server")
-
-# An answer that is late may still interest somebody who looks at the queue; it is tried this long.
-_REPLY_PATIENCE = 5.0
 
 # How long a reply is kept after the caller has stopped waiting for it, and for callers who wait for ever.
 _KEEP_AFTER_DEADLINE = 60.0
@@ -347,13 +344,13 @@ class Worker:
         if request.cancellable and job.outflow is None and controlled.address() is not None:
             # Tell the caller now where a cancel would have to go; a stream says so with every part.
             notice = Reply(request.call_id, None, session_id=request.reply_to_session_id, control=job.control)
-            self._post(_Part(job, notice))
+            self._post(AnswerPart(self._advice, job, notice))
         return controlled
 
     async def _stream(self, job: Job, handler: Handler, replies: AsyncIterator[Any]) -> Outcome:
         outflow = job.outflow
         assert outflow is not None
-        confirmed = _Unconfirmed(_UNCONFIRMED)
+        confirmed = Unconfirmed(self._advice, _UNCONFIRMED)
         try:
             async for value in replies:
                 body = handler.spec.response.encode(value)
@@ -386,7 +383,7 @@ class Worker:
             notice = Reply(
                 job.request.call_id, None, session_id=job.request.reply_to_session_id, control=job.control
             )
-            self._post(_Part(job, notice))
+            self._post(AnswerPart(self._advice, job, notice))
 
     def _part(self, job: Job, status: str, body: bytes, *, end: bool = False) -> Reply:
         assert job.outflow is not None
@@ -460,50 +457,19 @@ class Worker:
             return self._part(job, status, body, end=True)
         return Reply(request.call_id, status, body, session_id=request.reply_to_session_id)
 
-    def _post(self, part: _Part) -> None:
-        request = part.job.request
-        assert request.reply_to is not None
-        if request.bundles:
-            part.reply.bundle = self._advice()
-        self._sender_to(request.reply_to).post(part)
+    def _post(self, part: AnswerPart) -> None:
+        reply_to = part.job.request.reply_to
+        assert reply_to is not None
+        self._sender_to(reply_to).post(part)
 
 
-class _Part(ReplyPart):
-    """Something to tell the caller of a job."""
-
-    __slots__ = ("job",)
-
-    def __init__(self, job: Job, reply: Reply) -> None:
-        until, least = job.deadline, monotonic() + _REPLY_PATIENCE
-        if until.at < least:
-            until = Deadline(least)
-        super().__init__(reply, job.deadline, deadline=until, alone=not job.request.bundles)
-        self.job = job
-
-    def done(self, error: SbrpcError | None) -> None:
-        """Nobody waits for that."""
-
-
-class _StreamPart(_Part):
-    """One reply of many, of which only so many may be on their way."""
-
-    __slots__ = ("_unconfirmed",)
-
-    def __init__(self, job: Job, reply: Reply, unconfirmed: _Unconfirmed) -> None:
-        super().__init__(job, reply)
-        self._unconfirmed = unconfirmed
-
-    def done(self, error: SbrpcError | None) -> None:
-        self._unconfirmed.confirmed(error)
-
-
-class _Answer(_Part):
+class _Answer(AnswerPart):
     """The last of a job, and what follows from it for the message of the request."""
 
     __slots__ = ("_decision", "_settle", "_worker")
 
     def __init__(self, worker: Worker, job: Job, reply: Reply, decision: Decision, settle: Settle) -> None:
-        super().__init__(job, reply)
+        super().__init__(worker._advice, job, reply)
         self._worker = worker
         self._decision = decision
         self._settle = settle
@@ -550,37 +516,3 @@ class _Controlled:
     def __exit__(self, *exception: object) -> None:
         if self._registered and self._channel is not None:
             self._channel.forget(self._job.request.call_id)
-
-
-class _Unconfirmed:
-    """Counts replies that Service Bus has not confirmed yet, and remembers the first that failed."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._count = 0
-        self._error: SbrpcError | None = None
-        self._changed = asyncio.Event()
-
-    def posted(self, job: Job, reply: Reply) -> _StreamPart:
-        """One more, to be posted at once."""
-        self._count += 1
-        return _StreamPart(job, reply, self)
-
-    def confirmed(self, error: SbrpcError | None) -> None:
-        """One is with Service Bus, or failed."""
-        self._count -= 1
-        self._error = self._error or error
-        self._changed.set()
-
-    async def room(self) -> None:
-        await self._until(self._most - 1)
-
-    async def all(self) -> None:
-        await self._until(0)
-
-    async def _until(self, count: int) -> None:
-        while self._count > count and self._error is None:
-            self._changed.clear()
-            await self._changed.wait()
-        if self._error is not None:
-            raise self._error

@@ -28,6 +28,7 @@ LAYERS = [
     {"_sender", "_sessions", "_competing", "_consumer", "_handling", "_settling"},
     {"_replies", "_calls"},
     {"_job"},
+    {"_answers"},
     {"_serving"},
     {"_intake"},
     {"client", "server", "events", "deadletters", "provisioning"},
