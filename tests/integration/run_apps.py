@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -34,7 +35,7 @@ async def managed(connection: str) -> AsyncIterator[list[object]]:
     """The same, with something around it that is opened and closed."""
     print("opened", flush=True)
     yield app(connection)
-    print("closed", flush=True)
+    print(f"closed, frozen: {gc.get_freeze_count() > 10_000}", flush=True)
 
 
 def missing(connection: str) -> list[object]:

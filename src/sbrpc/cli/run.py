@@ -6,6 +6,7 @@ is up to `sbrpc.running`, and other processes are up to `supervisor`.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
 import os
@@ -156,6 +157,9 @@ async def _tell_when_ready(group: Group, things: Sequence[Any], parent: Parent) 
         parent.tell(ready=group.is_ready)
         if group.is_ready and not said:
             said = True
+            # What is loaded by now stays; the garbage collector need not walk through it again and again.
+            gc.collect()
+            gc.freeze()
             _log.info("ready: %s", ", ".join(part["name"] for part in _parts(things)))
 
 
