@@ -32,8 +32,8 @@ class Handler:
     takes_info: bool
     in_thread: bool
 
-    async def call(self, request: Any, info: CallInfo | None, limiter: anyio.CapacityLimiter) -> Any:
-        """Run the handler; a synchronous one in a thread, so that it does not hold up everything else.
+    def call(self, request: Any, info: CallInfo | None, limiter: anyio.CapacityLimiter) -> Awaitable[Any]:
+        """Run the handler, to be awaited; a synchronous one in a thread, so that it holds nothing else up.
 
         `info` is needed if it `takes_info`.
 
@@ -42,10 +42,11 @@ class Handler:
         """
         arguments = (request, info) if self.takes_info else (request,)
         if self.in_thread:
-            return await anyio.to_thread.run_sync(
+            return anyio.to_thread.run_sync(
                 self.function, *arguments, limiter=limiter, abandon_on_cancel=True
             )
-        return await self.function(*arguments)
+        called: Awaitable[Any] = self.function(*arguments)
+        return called
 
     def stream(self, request: Any, info: CallInfo) -> AsyncIterator[Any]:
         """Begin a streamed answer."""

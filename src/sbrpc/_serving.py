@@ -142,8 +142,12 @@ class Worker:
         try:
             outcome = await self._outcome(job, turns, scattered)
             decision = decide(outcome, can_reply=job.request.reply_to is not None)
-            if self._store is not None and outcome.what in (What.RETURNED, What.FAILED):
-                await self._keep(job, decision, self._store)
+            kept = self._to_keep(job, outcome, decision) if self._store is not None else None
+            # Before it is sent: a redelivery may come from the moment it is.
+            if kept is not None and self._memory is not None:
+                self._memory.keep(job.key, *kept)
+            elif kept is not None and self._store is not None:
+                await self._ask_store(job, "keep", self._store.put(job.key, *kept))
         except BaseException:
             self._over(job)
             raise
@@ -178,7 +182,12 @@ class Worker:
             return Outcome(job.stopped, note=job.cancellation.reason or "")
         if job.key in self._calls and request.call_id:
             await self._settle_twins(job)
-        kept = await self._kept(job) if self._store is not None else None
+        kept = None
+        if self._store is not None and request.reply_to is not None and request.call_id:
+            if self._memory is not None:
+                kept = self._memory.kept(job.key)
+            else:
+                kept = await self._ask_store(job, "look up", self._store.get(job.key))
         if kept is not None:
             return Outcome(What.CACHED, body=kept.body, status=kept.status)
         if scattered:
@@ -198,15 +207,6 @@ class Worker:
             return self._undecodable(handler, request, error)
         self._calls[job.key] = job
         return await self._run(job, turns, handler, value)
-
-    async def _kept(self, job: Job) -> CachedReply | None:
-        """The reply of an earlier delivery, if there was one and the store can say so."""
-        store, request = self._store, job.request
-        if store is None or request.reply_to is None or not request.call_id:
-            return None
-        if self._memory is not None:
-            return self._memory.kept(job.key)
-        return await self._ask_store(job, "look up", store.get(job.key))
 
     async def _ask_store(self, job: Job, what: str, asked: Awaitable[T]) -> T | None:
         """What the store says. One that fails or hangs must not keep the caller from an answer."""
@@ -429,18 +429,16 @@ class Worker:
             self._forget_sender(job.request.reply_to)
         self._conclude(job, decide_unsent(decision, error, late=job.deadline.passed), settle)
 
-    async def _keep(self, job: Job, decision: Decision, store: ReplyStore) -> None:
-        """Remember the reply before it is sent: a redelivery may come from the moment it is."""
-        if decision.reply is None or not job.request.call_id or job.outflow is not None:
-            return
-        status, body = self._encoded(job, decision.reply)
-        remaining = job.deadline.remaining()
-        ttl = _KEEP_WITHOUT_DEADLINE if job.deadline.is_never else max(0.0, remaining) + _KEEP_AFTER_DEADLINE
-        reply = CachedReply(status, body)
-        if self._memory is not None:
-            self._memory.keep(job.key, reply, ttl)
-        else:
-            await self._ask_store(job, "keep", store.put(job.key, reply, ttl))
+    def _to_keep(self, job: Job, outcome: Outcome, decision: Decision) -> tuple[CachedReply, float] | None:
+        """The reply to remember, and for how many seconds."""
+        if outcome.what not in (What.RETURNED, What.FAILED) or job.outflow is not None:
+            return None
+        if decision.reply is None or not job.request.call_id:
+            return None
+        ttl = _KEEP_WITHOUT_DEADLINE
+        if not job.deadline.is_never:
+            ttl = max(0.0, job.deadline.remaining()) + _KEEP_AFTER_DEADLINE
+        return CachedReply(*self._encoded(job, decision.reply)), ttl
 
     def _encoded(self, job: Job, reply: RpcError | Outcome) -> tuple[str, bytes]:
         if isinstance(reply, Outcome):
