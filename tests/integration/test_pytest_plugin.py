@@ -69,11 +69,14 @@ def _found_by_subprocesses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(sbrpc.__file__).parent.parent))
 
 
-def run(pytester: pytest.Pytester, *options: str, tests: str = TESTS) -> pytest.RunResult:
+def run(
+    pytester: pytest.Pytester, *options: str, tests: str = TESTS, asyncio: bool = False
+) -> pytest.RunResult:
     """Run tests with the plugin, whether or not sbrpc is installed with its entry point."""
     pytester.makepyfile(tests)
     installed = any(entry.value == "sbrpc.pytest_plugin" for entry in entry_points(group="pytest11"))
     plugin = [] if installed else ["-p", "sbrpc.pytest_plugin"]
+    plugin += [] if asyncio else ["-p", "no:asyncio"]
     return pytester.runpytest_subprocess(*plugin, "-W", "error", *options, timeout=60)
 
 
@@ -93,7 +96,7 @@ def test_a_loop_per_module_is_explained(pytester: pytest.Pytester) -> None:
 
 def test_a_missing_plugin_for_async_tests_is_explained(pytester: pytest.Pytester) -> None:
     """Before pytest says so in its own, more general words."""
-    result = run(pytester, "-k", "second", "-p", "no:asyncio")
+    result = run(pytester, "-k", "second")
     result.stdout.fnmatch_lines(['*@pytest.fixture(scope="session")', '*anyio_mode = "auto"*'])
 
 
@@ -112,6 +115,7 @@ def test_pytest_asyncio_will_do(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         *("-o", "asyncio_mode=auto", "-o", scope.format("test"), "-o", scope.format("fixture")),
+        asyncio=True,
     )
     result.assert_outcomes(passed=2, failed=1)
 
