@@ -12,7 +12,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
@@ -35,13 +35,17 @@ def main() -> int:
     """Run; 0 when all went through, 1 when something could not be measured, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="make movies-validation", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="everything short, kept out of docs/")
-    parser.add_argument("--only", help=f"some of {', '.join(scenarios.FULL.what)}, separated by commas")
+    parser.add_argument(
+        "--only",
+        help=f"some of {', '.join(scenarios.FULL.what)}, separated by commas; outage:async+sync is "
+        "that for some of the applications",
+    )
     parser.add_argument("--postgres", action="store_true", help="a PostgreSQL of its own in place of SQLite")
     parser.add_argument("--output", type=Path, help="folder of the page and its pictures")
     arguments = parser.parse_args()
     plan = scenarios.QUICK if arguments.quick else scenarios.FULL
-    wanted = arguments.only.split(",") if arguments.only else list(plan.what)
-    if unknown := set(wanted) - scenarios.FULL.what.keys():
+    wanted, unknown = _wanted(plan, arguments.only)
+    if unknown:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     whole = not (arguments.quick or arguments.only)
     output = arguments.output or (ROOT / "docs" if whole else ROOT / "build" / "movies-validation")
@@ -90,12 +94,29 @@ async def _interruptible(work: Awaitable[dict[str, Any]], limit: float) -> dict[
         return await work
 
 
-async def _measure(plan: scenarios.Plan, wanted: list[str]) -> dict[str, Any]:
+def _wanted(plan: scenarios.Plan, only: str | None) -> tuple[dict[str, Sequence[str]], set[str]]:
+    """Scenarios and the applications that go through each; and what is named and not known."""
+    if only is None:
+        return dict(plan.what), set()
+    wanted: dict[str, Sequence[str]] = {}
+    for scenario, _, variants in (each.partition(":") for each in only.split(",")):
+        possible = scenarios.FULL.what.get(scenario, ())
+        wanted[scenario] = variants.split("+") if variants else plan.what.get(scenario, possible)
+    unknown = {
+        ":".join(filter(None, (scenario, variant)))
+        for scenario, variants in wanted.items()
+        for variant in variants or [""]
+        if variant not in scenarios.FULL.what.get(scenario, ())
+    }
+    return wanted, unknown
+
+
+async def _measure(plan: scenarios.Plan, wanted: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     found: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
-    for scenario in wanted:
+    for scenario, variants in wanted.items():
         found[scenario] = {}
-        for variant in plan.what.get(scenario, scenarios.FULL.what[scenario]):
+        for variant in variants:
             print(f"[{time.strftime('%H:%M:%S')}] {scenario}: {VARIANTS[variant]}", flush=True)
             try:
                 found[scenario][variant] = await scenarios.run(scenario, variant, plan)

@@ -11,7 +11,9 @@ import uuid
 from pathlib import Path
 
 import pytest
+from benchmarks.movies.__main__ import _wanted
 from benchmarks.movies.load import Asked, _outcome, count
+from benchmarks.movies.scenarios import ALL, QUICK
 
 from tests.examples.movies_site import MARK, family
 
@@ -62,7 +64,7 @@ def test_every_request_is_counted_once() -> None:
 def test_a_short_run_keeps_every_promise_over_service_bus(tmp_path: Path) -> None:
     """Killing the service and a burst cost no request over Service Bus, and lose or double no film; over HTTP
     requests fail with the service. All of it is written down. `SBRPC_TEST_LONG=1` takes the rest along."""
-    part = [] if os.environ.get("SBRPC_TEST_LONG") else ["--only", "outage,burst"]
+    part = [] if os.environ.get("SBRPC_TEST_LONG") else ["--only", "outage:async+sync,burst:async"]
     subprocess.run([*COMMAND, "--quick", *part, "--output", tmp_path], cwd=ROOT, check=True, timeout=240)
     results = json.loads((tmp_path / "movies-validation" / "results.json").read_text(encoding="utf-8"))
     scenarios = results["scenarios"]
@@ -81,6 +83,22 @@ def test_a_short_run_keeps_every_promise_over_service_bus(tmp_path: Path) -> Non
         )
     page = (tmp_path / "movies-validation.md").read_text(encoding="utf-8")
     assert page.count("| service killed, for 0.5 s | **0** of ") == 1
+
+
+@pytest.mark.parametrize(
+    ("only", "unknown"),
+    [
+        ("outage,burst:async", set()),
+        ("outrage,burst", {"outrage"}),
+        ("burst:retry", {"burst:retry"}),
+        ("outage:async+synch", {"outage:synch"}),
+    ],
+)
+def test_what_is_unknown_is_named(only: str, unknown: set[str]) -> None:
+    """A scenario, or an application that does not go through it; both can be chosen."""
+    wanted, found = _wanted(QUICK, only)
+    assert found == unknown
+    assert unknown or wanted == {"outage": ALL, "burst": ["async"]}
 
 
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
