@@ -6,6 +6,7 @@ has what the programs need. Only the tools of others are stood in for, by script
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,11 +16,15 @@ from pathlib import Path
 import anyio
 import pycep
 import pytest
+from anyio.abc import SocketStream
+from anyio.streams.buffered import BufferedByteReceiveStream
 from azure.servicebus import ServiceBusMessage
 
 from sbrpc import connect
 from sbrpc.emulator import Emulator
 from sbrpc.emulator.config import load
+
+from . import forked
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "how-to" / "operate.md"
@@ -30,6 +35,32 @@ STAND_IN = """#!{bash}
 echo "{name} $*" >> {log}
 case "$*" in *--query*) echo "asked-for" ;; esac
 """
+
+
+# What stands for `sbrpc` asks for it where the libraries are imported already.
+ASK = """#!{python} -SE
+import json, os, socket, sys
+
+connection = socket.socket(socket.AF_UNIX)
+connection.connect({socket!r})
+with connection, connection.makefile("rwb") as stream:
+    stream.write(json.dumps([os.getcwd(), dict(os.environ), sys.argv[1:]]).encode() + b"\\n")
+    stream.flush()
+    code, out, err = json.loads(stream.readline())
+sys.stdout.write(out)
+sys.stderr.write(err)
+sys.exit(code)
+"""
+
+
+async def answer(stream: SocketStream) -> None:
+    """Run the real command for whoever asks."""
+    async with stream:
+        request = await BufferedByteReceiveStream(stream).receive_until(b"\n", 2**20)
+        cwd, env, arguments = json.loads(request)
+        done = await forked.run_aside("-m", "sbrpc", *arguments, cwd=Path(cwd), env=env)
+        said = [done.returncode, done.stdout.decode(), done.stderr.decode()]
+        await stream.send(json.dumps(said).encode() + b"\n")
 
 
 def blocks(language: str) -> list[str]:
@@ -58,7 +89,7 @@ async def test_the_page_can_be_followed(tmp_path: Path) -> None:
     for name in ("az", "kubectl", "pip"):
         (tools / name).write_text(STAND_IN.format(bash=bash, name=name, log=log))
         (tools / name).chmod(0o755)
-    (tools / "sbrpc").write_text(f'#!{bash}\nexec {sys.executable} -m sbrpc "$@"\n')
+    (tools / "sbrpc").write_text(ASK.format(python=sys.executable, socket=str(tmp_path / "socket")))
     (tools / "sbrpc").chmod(0o755)
     for language in ("bicep", "dockerfile"):
         for text in blocks(language):
@@ -72,11 +103,16 @@ async def test_the_page_can_be_followed(tmp_path: Path) -> None:
         environment = {
             "PATH": f"{tools}:{os.environ['PATH']}",
             "HOME": str(tmp_path),
-            "PYTHONPATH": str(ROOT / "src"),
             "SERVICEBUS_CONNECTION_STRING": emulator.connection_string,
         }
-        with anyio.fail_after(180):
-            done = await anyio.run_process([bash, str(script)], cwd=work, env=environment, check=False)
+        async with (
+            await anyio.create_unix_listener(tmp_path / "socket") as listener,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(listener.serve, answer)
+            with anyio.fail_after(180):
+                done = await anyio.run_process([bash, str(script)], cwd=work, env=environment, check=False)
+            group.cancel_scope.cancel()
     said = done.stdout.decode()
     assert done.returncode == 0, f"{said}\n{done.stderr.decode()}"
     assert "1 would be replayed" in said

@@ -50,7 +50,7 @@ def test_texts_survive_bicep(text: str) -> None:
     assert found["parameters"]["x"]["default"].replace("\\'", "'") == text
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(TEXTS)
 def test_texts_survive_terraform(text: str) -> None:
     """As JSON has them, but for what begins an interpolation or a directive."""
