@@ -28,7 +28,18 @@ pytestmark = pytest.mark.skipif(
     "so the movies' page is not tested",
 )
 
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
+# Without what a browser does besides showing pages.
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-extensions",
+    "--disable-sync",
+)
 
 
 @pytest.fixture(scope="module")
@@ -222,25 +233,33 @@ def test_it_fits_on_a_phone(page: Page) -> None:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-@pytest.mark.parametrize(("scheme", "picture"), [("light", "movies.png"), ("dark", "movies-dark.png")])
-def test_it_can_be_read_in_light_and_dark(driver: webdriver.Chrome, scheme: str, picture: str) -> None:
-    """Text stands out from its ground. SBRPC_WRITE_IMAGES=1 makes the pictures in docs/images anew."""
+@pytest.fixture(scope="module")
+def catalogue() -> Iterator[Site]:
+    """A site with the first films of the catalogue, and nothing else."""
     with serving() as site, httpx.Client(base_url=site.url, timeout=60) as http:
         rows = json.loads((EXAMPLES / "movies" / "data" / "movies.json").read_text(encoding="utf-8"))
         # Some rows of the file are wrong on purpose, as tests/examples/test_catalogue.py shows.
         films = [row for row in rows if isinstance(row["title"], str) and row["director"] and row["genre"]]
         for film in films[:25]:
             http.post("/movies", json=film).raise_for_status()
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        size = {"width": 1100, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        try:
-            page = Page(driver, site.url)
-            page.until(lambda: "of 25 films" in page.text("#count"))
-            assert driver.execute_script(CONTRASTS) == []
-            if os.environ.get("SBRPC_WRITE_IMAGES"):
-                driver.save_screenshot(str(Path(__file__).parents[2] / "docs" / "images" / picture))
-        finally:
-            driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        yield site
+
+
+@pytest.mark.parametrize(("scheme", "picture"), [("light", "movies.png"), ("dark", "movies-dark.png")])
+def test_it_can_be_read_in_light_and_dark(
+    driver: webdriver.Chrome, catalogue: Site, scheme: str, picture: str
+) -> None:
+    """Text stands out from its ground. SBRPC_WRITE_IMAGES=1 makes the pictures in docs/images anew."""
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    size = {"width": 1100, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page = Page(driver, catalogue.url)
+        page.until(lambda: "of 25 films" in page.text("#count"))
+        assert driver.execute_script(CONTRASTS) == []
+        if os.environ.get("SBRPC_WRITE_IMAGES"):
+            driver.save_screenshot(str(Path(__file__).parents[2] / "docs" / "images" / picture))
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

@@ -70,7 +70,7 @@ class Load:
     def goes_on(self) -> None:
         """Wait until some more films were created."""
         before = len(self.titles)
-        eventually(lambda: len(self.titles) > before + 50, within=60)
+        eventually(lambda: len(self.titles) > before + 2 * self.callers, within=60)
 
     def __enter__(self) -> Load:
         self.pool = ThreadPoolExecutor(self.callers)
