@@ -91,12 +91,13 @@ class Event(BaseModel):
     """Something that happened; subclass it with a `type` and the fields that go into the body.
 
     `type` names what happened and ends in a version, such as `movies.movie.created.v1`. `key` names the
-    field whose value keeps events in order: events with the same key are handled one after the other.
+    field, or the property, whose value keeps events in order: events with the same key are handled one after
+    the other.
     A subclass without a type is a base for others and can be neither published nor handled; it hands its
     `key` on. Instances are frozen.
 
     Raises:
-        ContractError: at definition, when the type is not a usable string or the key is no field.
+        ContractError: at definition, when the type is not a usable string, or the key no field or property.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
@@ -117,7 +118,7 @@ class Event(BaseModel):
         cls.__event_type__ = type
         cls.__upcasters__ = {}
         if key is not None:
-            if key not in cls.model_fields:
+            if key not in cls.model_fields and not isinstance(getattr(cls, key, None), property):
                 known = ", ".join(cls.model_fields) or "none"
                 raise ContractError(
                     f"{cls.__qualname__}: key={key!r} is not one of its fields; it has {known}"

@@ -89,6 +89,20 @@ def test_unusable_type_is_refused_at_definition(bad: Any) -> None:
         type("Bad", (Event,), {"__module__": __name__}, type=bad)
 
 
+def test_a_property_can_be_the_key() -> None:
+    """What keeps order may be made of fields, and stays out of the body."""
+
+    class Laned(Event, type="laned", key="lane"):
+        number: int
+
+        @property
+        def lane(self) -> str:
+            return f"lane-{self.number % 8}"
+
+    assert key_of(Laned(number=11), None) == "lane-3"
+    assert Laned(number=11).model_dump() == {"number": 11}
+
+
 def test_key_must_be_a_field() -> None:
     """A key that is no field is refused at definition, with the fields there are."""
     with pytest.raises(ContractError, match="it has movie_id"):
