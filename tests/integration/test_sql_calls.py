@@ -12,7 +12,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, func, insert, s
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from sbrpc import CallInfo
-from sbrpc.errors import NotFound
+from sbrpc.errors import ContractError, NotFound
 from sbrpc.event import Event
 from sbrpc.sql import Calls, Outbox
 from tests.postgres import postgres
@@ -101,6 +101,41 @@ async def test_work_that_fails_leaves_nothing_and_is_tried_again(
     for table in (films, outbox.table, calls.table):
         assert await count(engine, table) == 0
     assert (await calls.once(sessions, call("one"), create, Film)).title == "Crash"
+
+
+async def test_a_function_becomes_a_handler_that_works_once(
+    engine: AsyncEngine, sessions: async_sessionmaker[AsyncSession]
+) -> None:
+    """It takes the session first, and what is known of the call if it asks for that; None is a result too."""
+
+    @calls.handler(sessions)
+    async def add(session: AsyncSession, title: str) -> Film:
+        return await create(session, title)
+
+    @calls.handler(sessions)
+    async def drop(session: AsyncSession, title: str, info: CallInfo) -> None:
+        await session.execute(films.delete().where(films.c.title == f"{title} {info.call_id}"))
+
+    assert [await add("Crash two", call("one")) for _ in range(2)] == [Film(id=1, title="Crash two")] * 2
+    assert [await drop("Crash", call("two")) for _ in range(2)] == [None, None]
+    assert [await count(engine, table) for table in (films, outbox.table, calls.table)] == [0, 1, 2]
+
+
+async def test_a_function_that_cannot_be_a_handler_is_refused(
+    sessions: async_sessionmaker[AsyncSession],
+) -> None:
+    """At once, and with what is missing."""
+
+    async def silent(session: AsyncSession, title: str):
+        raise AssertionError
+
+    async def short(session: AsyncSession) -> None:
+        raise AssertionError
+
+    with pytest.raises(ContractError, match="silent does not say what it returns"):
+        calls.handler(sessions)(silent)
+    with pytest.raises(ContractError, match=r"short must take \(session, request\)"):
+        calls.handler(sessions)(short)
 
 
 async def test_old_calls_are_forgotten(

@@ -9,6 +9,7 @@ from __future__ import annotations
 try:
     from ._cancelling import cancellable
     from .calls import Calls
+    from .engine import engine_for
     from .inbox import Inbox
     from .outbox import Outbox, OutboxRelay, RefusedEvent
     from .projection import Positions, Projection
@@ -30,4 +31,5 @@ __all__ = [
     "ReplyStore",
     "Watch",
     "cancellable",
+    "engine_for",
 ]

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar, get_type_hints, overload
 
 from pydantic import TypeAdapter
 from sqlalchemy import Column, Float, MetaData, String, Table, Text, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 
 from sbrpc.context import CallInfo
+from sbrpc.errors import ContractError
 
 from ._dialect import insert, now
 
 __all__ = ["Calls"]
 
 R = TypeVar("R")
+Req = TypeVar("Req")
+
+
+class _Handling(Protocol):
+    """What `Calls.handler` returns."""
+
+    @overload
+    def __call__(
+        self, work: Callable[[AsyncSession, Req], Awaitable[R]], /
+    ) -> Callable[[Req, CallInfo], Awaitable[R]]: ...
+    @overload
+    def __call__(
+        self, work: Callable[[AsyncSession, Req, CallInfo], Awaitable[R]], /
+    ) -> Callable[[Req, CallInfo], Awaitable[R]]: ...
 
 
 class Calls:
@@ -26,8 +42,8 @@ class Calls:
         calls = Calls(Base.metadata)
 
         @server.method(Movies.create_movie)
-        async def create_movie(request: NewMovie, info: CallInfo) -> Movie:
-            return await calls.once(sessions, info, lambda session: create(session, request), Movie)
+        @calls.handler(sessions)
+        async def create_movie(session: AsyncSession, request: NewMovie) -> Movie: ...
 
     Service Bus delivers a request again when the server dies before it has settled it. What the handler
     writes, events that it adds to an `Outbox`, and the result of the call become true together or not at all:
@@ -61,7 +77,39 @@ class Calls:
         behind and is raised; when such a call comes again, it is tried again. Of two deliveries that run at
         the same time, the second one waits until the first has ended.
         """
-        columns, adapter = self.table.c, TypeAdapter(result)
+        return await self._once(sessions, info, work, TypeAdapter(result))
+
+    def handler(self, sessions: async_sessionmaker[AsyncSession]) -> _Handling:
+        """Make a handler of a function `(session, request)` or `(session, request, info)`: see `once`.
+
+        The function works in a transaction of its own, which is committed once it has returned. Cancelled, as
+        when the deadline passes, it leaves nothing behind.
+
+        Raises:
+            ContractError: the function does not say what it returns, or takes other arguments.
+        """
+
+        def decorate(work: Callable[..., Awaitable[Any]]) -> Callable[[Any, CallInfo], Awaitable[Any]]:
+            result, takes_info = _result_of(work), _takes_info(work)
+
+            async def handler(request: Any, info: CallInfo) -> Any:
+                arguments = (request, info) if takes_info else (request,)
+                return await self._once(sessions, info, lambda session: work(session, *arguments), result)
+
+            handler.__name__, handler.__qualname__ = work.__name__, work.__qualname__
+            handler.__doc__, handler.__module__ = work.__doc__, work.__module__
+            return handler
+
+        return decorate
+
+    async def _once(
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        info: CallInfo,
+        work: Callable[[AsyncSession], Awaitable[R]],
+        adapter: TypeAdapter[R],
+    ) -> R:
+        columns = self.table.c
         key = {"reply_to": info.reply_to or "", "call_id": info.call_id}
         mine = (columns.reply_to == key["reply_to"], columns.call_id == key["call_id"])
         async with sessions.begin() as session:
@@ -87,6 +135,25 @@ class Calls:
         """
         old = delete(self.table).where(self.table.c.done_at < now(session) - older_than)
         return len((await session.execute(old.returning(self.table.c.call_id))).all())
+
+
+def _result_of(work: Callable[..., Any]) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(get_type_hints(work, include_extras=True)["return"])
+    except (KeyError, NameError) as error:
+        raise ContractError(
+            f"{work.__qualname__} does not say what it returns, with a type that its module knows: {error}"
+        ) from error
+
+
+def _takes_info(work: Callable[..., Any]) -> bool:
+    parameters = len(inspect.signature(work).parameters)
+    if parameters not in (2, 3):
+        raise ContractError(
+            f"{work.__qualname__} must take (session, request) or (session, request, info), "
+            f"not {inspect.signature(work)}"
+        )
+    return parameters == 3
 
 
 def _process() -> str:
