@@ -23,6 +23,7 @@
     │   └── AccessDenied                     the credentials lack the right
     ├── DecodeError          (ValueError)    a message does not fit its model
     ├── MessageTooLarge      (ValueError)    size and limit, in bytes; raised before sending
+    ├── CannotListen                         the port of a web application is taken, or not allowed
     ├── ContractError        (TypeError)     fix your code: raised at definition time
     └── NotRunning           (RuntimeError)  fix your code: used outside `async with`
 
@@ -41,6 +42,7 @@ __all__ = [
     "AlreadyExists",
     "BusError",
     "Cancelled",
+    "CannotListen",
     "ContractError",
     "DataLoss",
     "DeadlineExceeded",
@@ -277,6 +279,10 @@ class MessageTooLarge(SbrpcError, ValueError):
 
     def __str__(self) -> str:
         return f"the {self.what} has {self.size} bytes, the limit is {self.limit}"
+
+
+class CannotListen(SbrpcError):
+    """Nobody can listen at an address: the port is taken, or not allowed, or the host is none of this one."""
 
 
 class ContractError(SbrpcError, TypeError):

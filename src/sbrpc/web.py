@@ -1,9 +1,11 @@
 """HTTP in front of calls: a web application beside clients and servers, and what such an application says.
 
     app = FastAPI()
+    app.state.client = client
     describe_problems(app)
     describe_calls(app, Movies)
     report_health(app, ready)
+    report_origin(app, "movies-api")
     await serve(client, Web(app, port=8000))
 
 Owns how uvicorn starts and ends beside others, and which HTTP status stands for which error code. Knows no
@@ -15,12 +17,14 @@ Needs `pip install "sbrpc[web]"`.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any
+from time import perf_counter
+from types import MappingProxyType, TracebackType
+from typing import Any, TypeVar
 
 import anyio
 import anyio.abc
@@ -28,19 +32,33 @@ from pydantic import BaseModel
 
 try:
     import uvicorn
-    from fastapi import FastAPI, Request
+    from fastapi import FastAPI, Header, Request
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse
+    from starlette.datastructures import MutableHeaders
     from starlette.exceptions import HTTPException
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         f'sbrpc.web needs {_error.name}: pip install "sbrpc[web]"', name=_error.name
     ) from _error
 
-from .errors import BusError, ErrorCode, NotRunning, RpcError, SbrpcError, Unavailable
+from .contract import Contract
+from .errors import BusError, CannotListen, ErrorCode, NotRunning, RpcError, SbrpcError, Unavailable
 from .export import asyncapi_document, asyncapi_page, system_of
 
-__all__ = ["STATUS", "Problem", "Web", "describe_calls", "describe_problems", "report_health"]
+__all__ = [
+    "STATUS",
+    "Problem",
+    "Web",
+    "calls_to",
+    "describe_calls",
+    "describe_problems",
+    "report_health",
+    "report_origin",
+]
+
+C = TypeVar("C", bound=Contract)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -123,14 +141,15 @@ class Web:
         """Listen, and start the application.
 
         Raises:
-            SbrpcError: nobody can listen there, or the application's lifespan has failed.
+            CannotListen: the port is taken, for instance.
+            SbrpcError: the application's lifespan has failed.
         """
         if self._server is not None:
             raise NotRunning("this web application is already running")
         try:
             listener = _listening(self.host, self.port)
         except OSError as error:
-            raise SbrpcError(
+            raise CannotListen(
                 f"cannot listen on {self.host}, port {self.port}: {error.strerror or error}; choose another"
             ) from error
         self.port = int(listener.getsockname()[1])
@@ -256,6 +275,59 @@ def describe_calls(app: FastAPI, *parts: object, path: str = "/asyncapi") -> Non
     async def asyncapi_for_people() -> str:
         """The same as a page."""
         return page
+
+
+def calls_to(
+    contract: type[C], *, timeout: float = 10, most: float = 300
+) -> Callable[[Request, float], Awaitable[C]]:
+    """What a route depends on to call a service, within the time that its own caller gives it.
+
+        Service = Annotated[Movies, Depends(calls_to(Movies))]
+
+        @app.get("/movies/{id}")
+        async def get_movie(id: int, movies: Service) -> Movie: ...
+
+    It is `client.of(contract, timeout=...)` of the client at `app.state.client`. The time is what the header
+    `Request-Timeout` says, in seconds up to `most`, or else `timeout`; another value is answered with 422.
+    """
+
+    async def stub(
+        request: Request,
+        request_timeout: float = Header(
+            timeout, gt=0, le=most, description="Seconds that the caller waits; then 504."
+        ),
+    ) -> C:
+        found: C = request.app.state.client.of(contract, timeout=request_timeout)
+        return found
+
+    return stub
+
+
+class _Origin:
+    """Says in each response which process it is from, and how long that took."""
+
+    def __init__(self, app: ASGIApp, name: str, headers: Mapping[str, str]) -> None:
+        self._app = app
+        self._headers = {"Served-By": f"{name} {socket.gethostname()}:{os.getpid()}", **headers}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = perf_counter()
+
+        async def say(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                took = f"total;dur={(perf_counter() - began) * 1000:.1f}"
+                MutableHeaders(scope=message).update({**self._headers, "Server-Timing": took})
+            await send(message)
+
+        await self._app(scope, receive, say if scope["type"] == "http" else send)
+
+
+def report_origin(app: FastAPI, name: str, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Say in each response which process of `name` gave it, and the milliseconds until it began.
+
+    These are `Served-By` and `Server-Timing`; `headers` are set besides, and win over those of routes.
+    """
+    app.add_middleware(_Origin, name=name, headers=headers)
 
 
 def report_health(app: FastAPI, ready: Callable[[], Awaitable[object]], prefix: str = "/health") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -41,6 +42,15 @@ async def managed(connection: str) -> AsyncIterator[list[object]]:
 def missing(connection: str) -> list[object]:
     """A server on a queue that does not exist."""
     return app(connection, "nowhere")
+
+
+def web() -> object:
+    """Something that listens at a port."""
+    from fastapi import FastAPI  # here, since every other program would load it too
+
+    from sbrpc.web import Web
+
+    return Web(FastAPI(), port=int(os.environ["PORT"]))
 
 
 nothing = [Queue("shop")]

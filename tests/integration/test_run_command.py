@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,16 @@ async def emulator() -> AsyncIterator[Emulator]:
 
 
 @asynccontextmanager
-async def running(emulator: Emulator, *arguments: str) -> AsyncIterator[anyio.abc.Process]:
+async def running(
+    emulator: Emulator, *arguments: str, env: Mapping[str, str] | None = None
+) -> AsyncIterator[anyio.abc.Process]:
     """The command in a process, ended whatever happens."""
-    environment = {**os.environ, "SERVICEBUS_CONNECTION_STRING": emulator.connection_string, "COLUMNS": "200"}
+    environment = {
+        **os.environ,
+        **(env or {}),
+        "SERVICEBUS_CONNECTION_STRING": emulator.connection_string,
+        "COLUMNS": "200",
+    }
     process = await anyio.open_process(
         [sys.executable, "-m", "sbrpc", "run", *arguments],
         cwd=ROOT,
@@ -128,13 +135,18 @@ async def test_a_worker_that_dies_is_replaced(emulator: Emulator) -> None:
                 await anyio.sleep(0.1)
 
         first = await both()
+        assert process.stdout is not None
+        output = b""
+        while b"ready\n" not in output.splitlines(keepends=True):
+            output += await process.stdout.receive()
         os.kill(first[0], signal.SIGKILL)
         while first[0] in (second := await both()):  # noqa: ASYNC110 - another process
             await anyio.sleep(0.1)
         assert first[1] in second
         process.send_signal(signal.SIGTERM)
-        output = await rest_of(process)
-    assert process.returncode == 0, output
+        rest = await rest_of(process)
+    assert process.returncode == 0, rest
+    output = output.decode() + rest
     assert re.search(r"worker \d ended with -9; starting another", output)
     for each in second:
         with pytest.raises(ProcessLookupError):
@@ -178,6 +190,20 @@ async def test_a_service_alone_on_an_emulator_can_be_called(emulator: Emulator) 
         process.send_signal(signal.SIGTERM)
         rest = await rest_of(process)
     assert process.returncode == 0, rest
+
+
+async def test_a_port_that_is_taken_ends_all_of_it(emulator: Emulator) -> None:
+    """It is said in one line, and not tried again, unless it was ours before."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with running(
+            emulator, "--apart", "--emulator", f"{APPS}:app", f"{APPS}:web", env={"PORT": str(port)}
+        ) as process:
+            output = await rest_of(process)
+    assert process.returncode == 2, output
+    assert output.count(f"cannot listen on 127.0.0.1, port {port}: ") == 1
+    assert "Traceback" not in output
+    assert "Endpoint=sb://" not in output
 
 
 @pytest.mark.parametrize(

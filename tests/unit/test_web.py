@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated, Any
 
 import anyio
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
 
 from sbrpc import Contract, errors, method, web
@@ -20,9 +22,11 @@ from sbrpc.web import (
     Problem,
     Web,
     _listening,
+    calls_to,
     describe_calls,
     describe_problems,
     report_health,
+    report_origin,
 )
 
 
@@ -153,6 +157,53 @@ async def test_probes_are_answered(caplog: pytest.LogCaptureFixture, monkeypatch
     assert "not ready: no database" in caplog.text
 
 
+class Timed:
+    """Notes for which time it was asked for the stub of which contract."""
+
+    def of(self, contract: type[Contract], timeout: float) -> str:
+        return f"{contract.__name__} within {timeout:g} s"
+
+
+async def test_a_route_calls_within_the_time_that_its_caller_gives() -> None:
+    """The header decides, up to a limit; what makes no sense is refused, and the document says so."""
+    app = FastAPI()
+    app.state.client = Timed()
+    describe_problems(app)
+
+    @app.get("/")
+    async def ask(films: Annotated[Any, Depends(calls_to(Films, timeout=3, most=60))]) -> str:
+        return str(films)
+
+    async with serving(app) as (_, http):
+        assert (await http.get("/")).json() == "Films within 3 s"
+        assert (await http.get("/", headers={"Request-Timeout": "0.5"})).json() == "Films within 0.5 s"
+        for wrong in ("0", "61", "nan", "soon"):
+            refused = await http.get("/", headers={"Request-Timeout": wrong})
+            assert (refused.status_code, refused.json()["errors"][0]["field"]) == (
+                422,
+                "header.request-timeout",
+            )
+    assert app.openapi()["paths"]["/"]["get"]["parameters"][0]["name"] == "request-timeout"
+
+
+async def test_each_response_says_where_it_is_from() -> None:
+    """Good ones and problems carry process and duration, and the headers that all shall have."""
+    app = FastAPI()
+    describe_problems(app)
+    report_origin(app, "cinema", {"Cache-Control": "no-cache"})
+
+    @app.get("/")
+    async def ask(number: int = 0) -> int:
+        return number
+
+    async with serving(app) as (_, http):
+        for path in ("/", "/?number=one", "/nowhere"):
+            headers = (await http.get(path)).headers
+            assert headers["served-by"] == f"cinema {socket.gethostname()}:{os.getpid()}"
+            assert float(headers["server-timing"].removeprefix("total;dur=")) >= 0
+            assert headers["cache-control"] == "no-cache"
+
+
 async def test_requests_that_run_are_answered_before_it_ends() -> None:
     """Draining takes no more connections and waits for what runs; then nobody listens there any more."""
     app, began, finish = FastAPI(), anyio.Event(), anyio.Event()
@@ -214,7 +265,7 @@ async def test_a_port_that_is_taken_is_named() -> None:
     """Nothing is started, and the message says where nobody can listen."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SbrpcError, match=f"cannot listen on 127.0.0.1, port {port}: "):
+        with pytest.raises(errors.CannotListen, match=f"cannot listen on 127.0.0.1, port {port}: "):
             async with Web(FastAPI(), port=port):
                 raise AssertionError
 

@@ -26,7 +26,7 @@ class Exit(IntEnum):
     FAILED = 1
     """It could not be done, or a check found something."""
     USAGE = 2
-    """Wrong arguments; nothing was attempted."""
+    """Wrong arguments, or a port that is taken; nothing was attempted."""
     ANSWERED_WITH_ERROR = 3
     """The service answered a call with an error."""
     NO_ANSWER = 4
@@ -64,6 +64,7 @@ def code_of(error: BaseException) -> Exit:
         (errors.AccessDenied, Exit.DENIED),
         (errors.DeadlineExceeded, Exit.NO_ANSWER),
         (errors.Unavailable, Exit.UNREACHABLE),
+        (errors.CannotListen, Exit.USAGE),
         (_sdk.Refused, Exit.FAILED),
         (errors.BusError, Exit.UNREACHABLE),
     )

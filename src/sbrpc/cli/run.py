@@ -55,7 +55,7 @@ def run(
         bool,
         typer.Option(
             "--emulator",
-            help="On an emulator with what the apps need; prints its connection string once all are ready.",
+            help="On an emulator with what the apps need; prints its connection string once they are ready.",
         ),
     ] = False,
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when a source file changes.")] = False,

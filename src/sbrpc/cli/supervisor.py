@@ -53,8 +53,8 @@ async def supervise(
 ) -> int:
     """Run a worker for each of the programs until a signal; gives the exit code. A second signal kills them.
 
-    With a system to emulate, they work on an emulator that has what it needs, and its connection string is
-    printed once all are ready.
+    Once all are ready one line is printed: `ready`, or, with a system to emulate, the connection string of
+    the emulator that they work on, which has what the system needs.
     """
     supervisor = _Supervisor(programs, options, reload=reload_dirs is not None)
     async with (
@@ -65,8 +65,7 @@ async def supervise(
         if reload_dirs is not None:
             _check_watchfiles()
             beside.start_soon(supervisor.watch, reload_dirs)
-        if connection_string is not None:
-            beside.start_soon(supervisor.announce, connection_string)
+        beside.start_soon(supervisor.announce, connection_string or "ready")
         beside.start_soon(supervisor.listen, _GRACE if grace is None else grace)
         await supervisor.run()
         beside.cancel_scope.cancel()
@@ -161,7 +160,7 @@ class _Supervisor:
             self._end(worker, kill=True)
 
     async def announce(self, line: str) -> None:
-        """Print the line once every worker has been ready."""
+        """Print the line on standard output once every worker has been ready."""
         await self._complete.wait()
         print(line, flush=True)
 

@@ -28,6 +28,7 @@ def answered(error: errors.RpcError) -> errors.RpcError:
         (answered(errors.NotFound("x")), Exit.ANSWERED_WITH_ERROR),
         (errors.NotFound("x"), Exit.FAILED),
         (errors.ContractError("x"), Exit.FAILED),
+        (errors.CannotListen("x"), Exit.USAGE),
     ],
 )
 def test_each_kind_of_error_has_its_code(error: errors.SbrpcError, code: Exit) -> None:
