@@ -1,4 +1,7 @@
-"""Calls that change something: the effect once, and the result each time that the call is delivered."""
+"""Calls that change something: the effect once, and the result each time that the call is delivered.
+
+Owns the table of calls, and what a handler is made of. What a call does is the user's.
+"""
 
 from __future__ import annotations
 

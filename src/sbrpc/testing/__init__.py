@@ -5,8 +5,9 @@
             assert (await movies.get_movie(GetMovie(id=1))).title == "Alien"
 
 `service_for` brings everything up for one test, which takes the SDK two seconds. With a `Bench` that many
-tests share, or the fixture `sbrpc_bench` of the pytest plugin, the next test takes milliseconds. Needs
-`pip install "sbrpc[emulator]"`, and no test framework.
+tests share, or the fixture `sbrpc_bench` of the pytest plugin, the next test takes milliseconds. For tests
+from end to end, `application` runs whole programs as `sbrpc run` does. Needs `pip install "sbrpc[emulator]"`,
+and no test framework.
 """
 
 from __future__ import annotations
@@ -18,11 +19,21 @@ from typing import TypeVar
 from sbrpc.contract import Contract
 from sbrpc.emulator import Emulator
 
+from ._application import Application, application
 from ._bench import REPLY_QUEUE, Bench, Letter
 from ._entities import Entity, entities_of
 from ._published import Published
 
-__all__ = ["Bench", "Entity", "Letter", "Published", "emulator", "service_for"]
+__all__ = [
+    "Application",
+    "Bench",
+    "Entity",
+    "Letter",
+    "Published",
+    "application",
+    "emulator",
+    "service_for",
+]
 
 C = TypeVar("C", bound=Contract)
 
