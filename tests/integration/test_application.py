@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
 from sbrpc import RpcClient
@@ -15,6 +17,14 @@ from .run_apps import Shop
 
 ROOT = Path(__file__).resolve().parents[2]
 APPS = "tests.integration.run_apps"
+
+
+def runs(process: int) -> bool:
+    """Whether a process is there, and not merely waits for somebody to take note of its end."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes() != b""
+    except FileNotFoundError:
+        return False
 
 
 async def test_an_application_is_up_inside_and_gone_behind() -> None:
@@ -37,6 +47,29 @@ async def test_an_application_may_be_stopped_or_killed_inside() -> None:
     async with application(f"{APPS}:app", cwd=ROOT) as running:
         os.kill(running.process.pid, signal.SIGKILL)
     assert running.process.returncode == -signal.SIGKILL
+
+
+async def test_an_application_ends_with_the_process_that_started_it() -> None:
+    """A run of tests that is killed leaves nothing behind."""
+    program = f"""
+import asyncio, os, re, signal
+from sbrpc.testing import application
+
+async def main() -> None:
+    async with application("{APPS}:app", options=["--log-level=debug"]) as running:
+        workers = re.findall(r"is process (\\d+)", " ".join(running.said))
+        print(running.process.pid, *workers, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+    ended = await anyio.run_process([sys.executable, "-c", program], cwd=ROOT, check=False)
+    processes = [int(process) for process in ended.stdout.split()]
+    assert len(processes) == 2, ended.stderr.decode()
+    with anyio.fail_after(60):
+        for process in processes:
+            while runs(process):  # noqa: ASYNC110 - another process
+                await anyio.sleep(0.05)
 
 
 async def test_what_a_test_raises_comes_out_as_it_is() -> None:

@@ -22,7 +22,7 @@ import typer
 from sbrpc._signals import asked_to_stop
 from sbrpc.cli import health
 from sbrpc.cli.outcome import Exit
-from sbrpc.cli.worker import STATUS, is_ready
+from sbrpc.cli.worker import STATUS, end_with_starter, is_ready
 
 if TYPE_CHECKING:
     from sbrpc.export import System
@@ -56,6 +56,7 @@ async def supervise(
     Once all are ready one line is printed: `ready`, or, with a system to emulate, the connection string of
     the emulator that they work on, which has what the system needs.
     """
+    end_with_starter()
     supervisor = _Supervisor(programs, options, reload=reload_dirs is not None)
     async with (
         _emulator(emulated) as connection_string,

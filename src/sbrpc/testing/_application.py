@@ -21,6 +21,7 @@ from anyio.streams.text import TextReceiveStream
 
 __all__ = ["Application", "application"]
 
+_STARTER = "SBRPC_ENDS_WITH_STDIN"  # the same as in `sbrpc.cli.worker`
 _LINES = 10_000
 _STOPPING = 60.0  # beyond what the command itself gives its processes
 
@@ -98,8 +99,8 @@ async def application(
     process = await anyio.open_process(
         [*command, *options, *apps],
         cwd=cwd,
-        env={**os.environ, **(env or {})},
-        stdin=subprocess.DEVNULL,
+        env={**os.environ, **(env or {}), _STARTER: "1"},
+        stdin=subprocess.PIPE,  # which closes when the test's process is killed, and then it ends
         stderr=subprocess.STDOUT,
         start_new_session=True,  # Ctrl-C is for whoever runs the test, who stops this in the end
     )
