@@ -76,7 +76,7 @@ _HEAD = """\
 # Movies, two ways
 
 The movies example exists twice: as programs that call and notify each other over Service Bus, and the
-previous way, as programs that call each other over HTTP and wait (`examples/movies/sync`). Both have the
+previous way, as programs that call each other over HTTP and wait (`examples/movies/sync.py`). Both have the
 same HTTP API, the same statements and databases. `make movies-validation` runs both through load and
 failures on your machine, in turns, and writes this page anew. The figures come from the [raw
 results](movies-validation/results.json).

@@ -81,9 +81,7 @@ class Site:
         """Start all of it."""
         if self.variant == "async":
             config = str(_EXAMPLES / "movies" / "Config.json")
-            self._start(
-                "emulator", "movies", "emulator", "--config", config, "--port", "0", "--http-port", "0"
-            )
+            self._start("emulator", "emulator", "--config", config, "--port", "0", "--http-port", "0")
             self._env["SERVICEBUS_CONNECTION_STRING"] = self._children["emulator"][0].ready("Endpoint=sb://")
         else:
             self._env["MOVIES_VIEWS_URL"] = f"http://127.0.0.1:{self._ports['views']}"
@@ -97,16 +95,15 @@ class Site:
     def start(self, name: str) -> None:
         """Start one process, for the first time or again."""
         program = name.split()[0]
-        if self.variant == "async":
-            port = ["--port", str(self._ports["api"])] if program == "api" else []
-            self._start(name, "movies", program, *port)
-        else:
-            self._start(name, "movies.sync", program, "--port", str(self._ports[name]))
+        app = f"movies.{program}:app" if self.variant == "async" else f"movies.sync:{program}"
+        self._start(name, "run", "--log-level=warning", app)
 
-    def _start(self, name: str, module: str, *arguments: str) -> None:
+    def _start(self, name: str, *arguments: str) -> None:
+        """A command of sbrpc, at the port that is kept for this process."""
         launcher = ["-m", "benchmarks.movies.slow"] if name.startswith("service") else ["-m"]
-        command = [sys.executable, *launcher, module, *arguments]
-        child = self._stage.start(f"{self.variant} {name}", command, env=self._env, cwd=_EXAMPLES)
+        command = [sys.executable, *launcher, "sbrpc", *arguments]
+        env = {**self._env, "MOVIES_PORT": str(self._ports.get(name, 0))}
+        child = self._stage.start(f"{self.variant} {name}", command, env=env, cwd=_EXAMPLES)
         self._children.setdefault(name, []).append(child)
 
     def kill(self, name: str) -> None:

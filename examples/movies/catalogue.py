@@ -4,15 +4,13 @@ Pure: rows in, films and rejections out. The import guesses nothing: a row that 
 reported, never repaired, so that whoever owns the file can correct it.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError, field_validator
+from pydantic import TypeAdapter, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from .contract import NewMovie
@@ -49,12 +47,9 @@ class Rejected:
 def load(file: Path = FILE) -> tuple[list[NewMovie], list[Rejected]]:
     """The films of a JSON file and the rows it rejects, in the order of the file."""
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from None
-    if not isinstance(rows, list):
-        raise ValueError(f"{file} holds a JSON {type(rows).__name__}; a catalogue is a list of objects")
-    return sort_out(rows)
+        return sort_out(TypeAdapter(list[object]).validate_json(file.read_bytes()))
+    except ValidationError as error:
+        raise ValueError(f"{file} is not a list of films in JSON: {error.errors()[0]['msg']}") from None
 
 
 def sort_out(rows: Iterable[object]) -> tuple[list[NewMovie], list[Rejected]]:

@@ -6,8 +6,6 @@ Values, methods and events. It knows no database, no HTTP and no broker.
 # A contract only declares: its methods have no body.
 # mypy: disable-error-code="empty-body"
 
-from __future__ import annotations
-
 import datetime
 from typing import Annotated
 
@@ -76,21 +74,17 @@ class Movies(Contract, name="movies"):
 
     @method(idempotent=True)
     async def get_movie(self, request: MovieRef) -> Movie: ...
-
     @method(idempotent=True)
     async def list_movies(self, request: ListMovies) -> MoviePage: ...
-
     @method
     async def create_movie(self, request: NewMovie) -> Movie: ...
-
     @method
     async def update_movie(self, request: Movie) -> Movie: ...
-
     @method
     async def delete_movie(self, request: MovieRef) -> None: ...
 
 
-class MovieEvent(Event):
+class MovieEvent(Event, key="lane"):
     """Something happened to a film. `movie` is its state afterwards; its version orders the events."""
 
     movie: Movie

@@ -1,239 +1,184 @@
-"""`python -m movies demo`: starts everything, imports the catalogue, uses it, kills services, sums it up."""
-
-from __future__ import annotations
+"""`python -m movies demo`: starts everything, imports the catalogue while services die, uses the films."""
 
 import json
 import os
 import signal
-import socket
 import sqlite3
-import statistics
 import sys
 import tempfile
-import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing, suppress
-from pathlib import Path
+from collections import Counter
+from contextlib import closing
+from statistics import quantiles
+from time import perf_counter
 from typing import Any
 from urllib.parse import quote
 
 import anyio
 import httpx
-from anyio.streams.text import TextReceiveStream
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import track
+
+from sbrpc.testing import application, free_port
 
 from . import catalogue
 
+APPS = ["movies.service:app", "movies.service:app", "movies.events:app", "movies.api:app"]
 CALLERS = 32
-LEAST = 300  # films, to read, change and delete
 Film = dict[str, Any]
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
-async def demo(verbose: bool, most: int | None) -> None:
-    began = time.perf_counter()
+async def tell(most: int | None) -> None:
+    began = perf_counter()
     try:
         films, rejected = catalogue.load()
     except ValueError as error:
         sys.exit(f"movies: {error}")
-    if len(films) < LEAST:
-        sys.exit(f"movies: {catalogue.FILE} has {len(films)} films; the demo needs {LEAST}")
-    films = films[:most]
-    with tempfile.TemporaryDirectory(prefix="movies-") as data:
-        patient = httpx.AsyncHTTPTransport(retries=6)  # it may not listen yet, on a namespace of yours
+    for row in rejected:
+        console.print(f"row {row.index} is not imported, [italic]{row.title}[/]: {row.reason}")
+    if len(films := films[:most]) < 300:
+        sys.exit(f"movies: {catalogue.FILE} gives {len(films)} films; it takes 300 to tell the story")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends this process as Ctrl-C does
+    with tempfile.TemporaryDirectory(prefix="movies-") as folder:
+        port, database = free_port(), f"{folder}/movies.sqlite3"
+        env = {"MOVIES_PORT": str(port), "MOVIES_DATABASE": f"sqlite+aiosqlite:///{database}"}
+        env["MOVIES_READ_MODEL"] = f"sqlite+aiosqlite:///{folder}/movies-read-model.sqlite3"
+        emulator, quiet = "SERVICEBUS_CONNECTION_STRING" not in os.environ, ["--log-level=warning"]
         async with (
-            application(data) as url,
-            httpx.AsyncClient(base_url=url, timeout=60, transport=patient) as http,
+            application(*APPS, emulator=emulator, options=quiet, env=env, tell=console.print),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
         ):
-            console.print(f"{url} is up after {time.perf_counter() - began:.1f} s")
-            story = Story(http, Path(data) / "movies.sqlite3")
+            console.print(f"{http.base_url} is up after {perf_counter() - began:.1f} s")
+            story = Story(http, database)
             await story.tell([film.model_dump(mode="json") for film in films])
-            table = Table("row", "title", "why it is not imported", title=f"{len(rejected)} rows rejected")
-            for row in rejected if verbose else rejected[:8]:
-                table.add_row(str(row.index), row.title, row.reason)
-            console.print(table, "" if verbose else "… and more; --verbose lists all\n")
-            story.sum_up()
     console.print(
-        f"{len(films)} films imported, {len(rejected)} rows rejected, "
-        f"all in {time.perf_counter() - began:.1f} s"
+        f"{len(films)} films imported, {len(rejected)} rows rejected: {perf_counter() - began:.1f} s"
     )
     if story.wrong:
         sys.exit("\n".join(["What was to hold and did not:", *story.wrong]))
 
 
-@asynccontextmanager
-async def application(data: str) -> AsyncIterator[str]:
-    """All of it as `serve` runs it, with two processes of the service; the URL of its API."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    serve = [sys.executable, "-m", "movies", "serve", "--services=2", "--port", port, "--data", data]
-    process = await anyio.open_process(serve, stderr=None, start_new_session=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends this process as Ctrl-C does
-    try:
-        assert process.stdout is not None
-        async for said in TextReceiveStream(process.stdout):
-            console.print(said.strip(), soft_wrap=True)
-            if "Endpoint=sb://" in said:
-                break
-        else:
-            sys.exit("movies: it did not start")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        with anyio.CancelScope(shield=True), suppress(ProcessLookupError):
-            process.terminate()
-            await process.wait()
-
-
 class Story:
-    """What callers do. Each call is timed, and is to end as the story says; what does not is `wrong`."""
+    """What callers do. Whatever does not end as it shall is noted as `wrong`."""
 
-    def __init__(self, http: httpx.AsyncClient, database: Path) -> None:
+    def __init__(self, http: httpx.AsyncClient, database: str) -> None:
         self.http, self.database = http, database
-        self.times: dict[str, list[float]] = defaultdict(list)
         self.wrong: list[str] = []
-        columns = TextColumn("{task.description:<36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        self.progress = Progress(*columns, console=console)
 
     async def tell(self, films: list[Film]) -> None:
-        with self.progress:
-            movies = await self.all("create a film", films, "POST", "/movies", 201)
-            await self.seen(len(films))
-            await self.all("read a film", movies[:500], "GET")
-            found = await self.all("search the read model", movies[-300:], "GET", "/movies?search={title}")
-            self.wrong += ["a search found nothing" for page in found if not page["total"]]
-            await self.all("change a film", movies[:200], "PUT", genre="Demo")
-            await self.seen(200, genre="Demo")
-            await self.all("delete a film", movies[-50:], "DELETE", expect=204)
-            await self.seen(len(films) - 50)
-            await self.all("read a film, alone", movies[:100], "GET", callers=1)
-            await self.listen(movies[200:240])
-            await self.kill()
+        movies = await self.create(films)
+        await self.seen(len(films))
+        await self.each("read a film", "GET", movies[:500])
+        found = await self.each("search the read model", "GET", movies[-300:], "/movies?search={title}")
+        self.check(all(page["total"] for page in found), "a search found nothing")
+        await self.each("change a film", "PUT", movies[:200], genre="Demo")
+        await self.seen(200, genre="Demo")
+        await self.each("delete a film", "DELETE", movies[-50:])
+        await self.seen(len(films) - 50)
+        await self.listen(movies[200:240])
         await self.go_wrong(movies[0])
+        for process, changes in self.rows("SELECT done_by, count(*) FROM sbrpc_calls GROUP BY 1"):
+            console.print(f"The service process {process} has done {changes} changes")
 
-    async def call(self, what: str, method: str, path: str, expect: int = 200, **options: Any) -> Any:
-        began = time.perf_counter()
-        response = await self.http.request(method, path, **options)
-        self.times[what].append(time.perf_counter() - began)
-        if response.status_code != expect:
-            self.wrong.append(f"{method} {path}: {response.status_code} {response.text[:200]}, not {expect}")
-        return response.json() if response.content else None
+    def check(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            self.wrong.append(otherwise)
 
-    async def all(
-        self,
-        what: str,
-        films: Sequence[Film],
-        method: str,
-        path: str = "/movies/{id}",
-        expect: int = 200,
-        callers: int = CALLERS,
-        **changes: str,
-    ) -> list[Film]:
-        """The same for each film, with so many callers at once; what came of each."""
-        results: list[Film] = []
-        left = self.progress.track(films, description=what)
+    async def call(self, method: str, path: str, status: int = 0, wait: float = 30, **options: Any) -> Any:
+        answer = await self.http.request(method, path, headers={"Request-Timeout": str(wait)}, **options)
+        expected = answer.status_code == status if status else answer.is_success
+        self.check(expected, f"{method} {path}: {answer.status_code} {answer.text[:200]}")
+        return answer.json() if answer.content else None
+
+    async def each(
+        self, what: str, method: str, films: list[Film], path: str = "/movies/{id}", **changes: str
+    ) -> list[Any]:
+        """The same for each film, with many callers at once; what came of each."""
+        results, times = [], []
+        left = track(films, what, console=console, transient=True)
 
         async def caller() -> None:
             for film in left:
                 body = {"json": film | changes} if method in ("POST", "PUT") else {}
                 where = path.format(id=film.get("id"), title=quote(film["title"]))
-                results.append(await self.call(what, method, where, expect, **body))
+                began = perf_counter()
+                results.append(await self.call(method, where, **body))
+                times.append(perf_counter() - began)
 
         async with anyio.create_task_group() as group:
-            for _ in range(callers):
+            for _ in range(CALLERS):
                 group.start_soon(caller)
+        report(f"{what}, {CALLERS} callers", times)
         return results
+
+    async def create(self, films: list[Film]) -> list[Film]:
+        """Import the films. When a third of them is there, a process of the service is killed, and another
+        when two thirds are. In the end each film is there, once."""
+        killed: set[str] = set()
+
+        async def kill() -> None:
+            for enough in (len(films) // 3, len(films) * 2 // 3):
+                while len(done := self.rows("SELECT done_by FROM sbrpc_calls")) < enough:  # noqa: ASYNC110
+                    await anyio.sleep(0.05)
+                process = ({process for (process,) in done} - killed).pop()
+                os.kill(int(process.rpartition(":")[2]), signal.SIGKILL)
+                killed.add(process)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(kill)
+            movies = await self.each("create a film", "POST", films, "/movies")
+            group.cancel_scope.cancel()
+        given = Counter(film["title"] for film in films)
+        kept = Counter(title for (title,) in self.rows("SELECT title FROM movies"))
+        lost, doubled = (given - kept).total(), (kept - given).total()
+        said = f"{len(killed)} services were killed meanwhile: {lost} films lost, {doubled} doubled"
+        self.check(len(killed) == 2 and not lost + doubled, said)
+        console.print(said)
+        return movies
 
     async def seen(self, total: int, **filters: str) -> None:
         """Wait until the read model has so many films that pass the filters."""
-        bar, have = self.progress.add_task("… and seen in the read model", total=total), -1
-        with anyio.move_on_after(30) as patience:
-            while have != total:
-                have = (await self.http.get("/movies", params={"limit": 1, **filters})).json()["total"]
-                self.progress.update(bar, completed=have)
-                await anyio.sleep(0.1)
-        if patience.cancelled_caught:
-            self.wrong.append(f"the read model has {have} films of {total}")
+        began, have = perf_counter(), -1
+        while have != total and perf_counter() < began + 30:
+            have = (await self.call("GET", "/movies", params={"limit": 1, **filters}))["total"]
+        console.print(
+            f"… and seen {(perf_counter() - began) * 1000:.0f} ms later in the read model, {have} films"
+        )
+        self.check(have == total, f"the read model has {have} films of {total}")
 
     async def listen(self, movies: list[Film]) -> None:
         """Change films one by one, and take the time until the live stream tells of each."""
+        lags = []
         async with self.http.stream("GET", "/movies/events") as stream:
             events = (line.removeprefix("data: ") async for line in stream.aiter_lines() if "data: " in line)
             await anext(events)  # it is ready
-            for movie in self.progress.track(movies, description="change a film, and hear of it"):
-                changes = {"json": movie | {"genre": "Live"}}
-                changed = await self.call("change a film, alone", "PUT", f"/movies/{movie['id']}", **changes)
-                began = time.perf_counter()
+            for movie in movies:
+                changed = await self.call("PUT", f"/movies/{movie['id']}", json=movie | {"genre": "Live"})
+                began = perf_counter()
                 while (told := json.loads(await anext(events)))["id"] != movie["id"]:
                     pass
-                self.times["… until its event has arrived"].append(time.perf_counter() - began)
-                if told["movie"] != changed:
-                    self.wrong.append(f"{changed} was told as {told}")
-
-    async def kill(self) -> None:
-        """Kill both services, one by one, while all callers write. What was accepted is there, once."""
-        what, enough = "create a film, services dying", anyio.Event()
-        accepted: list[str] = []
-        bar = self.progress.add_task(what, total=None)
-
-        async def write(caller: int) -> None:
-            while not enough.is_set():
-                film = {"title": f"Written by {caller}, {len(accepted)}", "genre": "Kill"}
-                patient = {"Request-Timeout": "30"}
-                await self.call(what, "POST", "/movies", 201, json=film, headers=patient)
-                accepted.append(film["title"])
-                self.progress.update(bar, completed=len(accepted))
-
-        async with anyio.create_task_group() as group:
-            for caller in range(CALLERS):
-                group.start_soon(write, caller)
-            for process in [*self.shares()]:
-                await anyio.sleep(0.5)
-                os.kill(int(process.rpartition(":")[2]), signal.SIGKILL)
-                known = len(self.shares())
-                while len(self.shares()) == known:  # noqa: ASYNC110  # until another one has taken its place
-                    await anyio.sleep(0.1)
-            enough.set()
-        await self.seen(len(accepted), genre="Kill")
-        kept = [title for (title,) in self.rows("SELECT title FROM movies WHERE genre = 'Kill'")]
-        lost, doubled = len(set(accepted) - set(kept)), len(kept) - len(set(kept))
-        self.killed = (
-            f"Both services were killed: {len(accepted)} films accepted, {lost} lost, {doubled} doubled"
-        )
-        if lost or doubled:
-            self.wrong.append(self.killed)
+                lags.append(perf_counter() - began)
+                self.check(told["movie"] == changed, f"{changed} was told as {told}")
+        report("after a change, until its event arrives", lags)
 
     async def go_wrong(self, movie: Film) -> None:
-        path, late = f"/movies/{movie['id']}", {"Request-Timeout": "0.001"}
-        table = Table("what goes wrong on purpose", "status", "what the API says")
+        path = f"/movies/{movie['id']}"
         for what, method, where, status, options in (
             ("a change from a stale version", "PUT", path, 409, {"json": movie}),
             ("a film that is not there", "GET", "/movies/999999", 404, {}),
             ("a film with a number as title", "POST", "/movies", 422, {"json": {"title": 1776}}),
             ("a body that is no film", "POST", "/movies", 422, {"json": ["Crash"]}),
-            ("a deadline of one millisecond", "GET", path, 504, {"headers": late}),
+            ("a deadline of one millisecond", "GET", path, 504, {"wait": 0.001}),
         ):
-            problem = await self.call("an error", method, where, status, **options)
-            table.add_row(what, str(problem["status"]), problem["detail"])
-        console.print(table)
-
-    def sum_up(self) -> None:
-        table = Table("", "calls", "p50 ms", "p99 ms", title=f"{CALLERS} callers at once, over HTTP")
-        for what, times in self.times.items():
-            cuts = statistics.quantiles(times, n=100, method="inclusive")
-            table.add_row(what, str(len(times)), f"{cuts[49] * 1000:.1f}", f"{cuts[98] * 1000:.1f}")
-        console.print(table)
-        for process, changes in self.shares().items():
-            console.print(f"The service process {process} has done {changes} changes")
-        console.print(self.killed)
-
-    def shares(self) -> dict[str, int]:
-        """Which process of the service has done how many changes."""
-        return dict(self.rows("SELECT done_by, count(*) FROM sbrpc_calls GROUP BY 1"))
+            problem = await self.call(method, where, status, **options)
+            console.print(f"{what:<40}{problem['status']:>6} {problem['detail']}")
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What is in the database of the service."""
         with closing(sqlite3.connect(self.database)) as database:
             return database.execute(query).fetchall()
+
+
+def report(what: str, times: list[float]) -> None:
+    cuts = [cut * 1000 for cut in quantiles(times, n=100, method="inclusive")]
+    console.print(f"{what:<40}{len(times):>6} times, p50 {cuts[49]:7.1f} ms, p99 {cuts[98]:7.1f} ms")

@@ -4,21 +4,19 @@ It knows the events and its own database, and never calls the service. Events of
 one may arrive twice, or late after a crash: the version decides, so the database ends in the same state.
 """
 
-from __future__ import annotations
-
-from sqlalchemy import MetaData, delete, insert
-from sqlalchemy.ext.asyncio import async_sessionmaker
+from sqlalchemy import delete, insert
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase
 
 from sbrpc import EventBus
-from sbrpc.sql import Positions
+from sbrpc.sql import Positions, Projection, engine_for, migrated
 
 from .contract import EVENTS, LANES, SUBSCRIPTION, TOPIC, MovieDeleted, MovieEvent
-from .database import READ_MODEL_URL, MovieColumns, engine_at, prepared
+from .database import MIGRATIONS, READ_MODEL_URL, MovieColumns
 
 
 class ReadModel(DeclarativeBase):
-    metadata = MetaData(info={"database": "read model"})
+    """The tables of the read model."""
 
 
 class MovieView(MovieColumns, ReadModel):
@@ -34,20 +32,16 @@ VIEWS = "movie-views"  # under this name
 
 def app(connection: str) -> list[object]:
     """What `sbrpc run movies.events:app` runs."""
-    engine = engine_at(READ_MODEL_URL)
-    sessions = async_sessionmaker(engine)
+    engine = engine_for(READ_MODEL_URL)
+    views = Projection(VIEWS, async_sessionmaker(engine), positions)
     bus = EventBus(connection, topic=TOPIC)
 
-    # What has piled up in a lane is one transaction.
+    # What has piled up in a lane is one transaction. Of each film it has the latest event, if that is news.
     @bus.on(*EVENTS, subscription=SUBSCRIPTION, max_concurrent_sessions=LANES, batch=100)
-    async def project(events: list[MovieEvent]) -> None:
-        newest = {str(e.movie.id): e for e in sorted(events, key=lambda e: e.movie.version)}
-        versions = {key: e.movie.version for key, e in newest.items()}
-        async with sessions.begin() as session:
-            # Without those that came before, and those that a later one has overtaken.
-            news = [newest[key] for key in await positions.advance_all(session, VIEWS, versions)]
-            await session.execute(delete(MovieView).where(MovieView.id.in_([e.movie.id for e in news])))
-            if rows := [e.movie.model_dump() for e in news if not isinstance(e, MovieDeleted)]:
-                await session.execute(insert(MovieView), rows)
+    @views.applies_all(version=lambda event: event.movie.version, key=lambda event: str(event.movie.id))
+    async def project(session: AsyncSession, events: list[MovieEvent]) -> None:
+        await session.execute(delete(MovieView).where(MovieView.id.in_([e.movie.id for e in events])))
+        if rows := [e.movie.model_dump() for e in events if not isinstance(e, MovieDeleted)]:
+            await session.execute(insert(MovieView), rows)
 
-    return [prepared(engine, ReadModel.metadata), bus]
+    return [migrated(engine, MIGRATIONS, database="read model"), bus]

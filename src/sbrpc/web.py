@@ -4,7 +4,7 @@
     app.state.client = client
     describe_problems(app)
     describe_calls(app, Movies)
-    report_health(app, ready)
+    report_health(app)
     report_origin(app, "movies-api")
     await serve(client, Web(app, port=8000))
 
@@ -44,7 +44,16 @@ except ModuleNotFoundError as _error:
     ) from _error
 
 from .contract import Contract
-from .errors import BusError, CannotListen, ErrorCode, NotRunning, RpcError, SbrpcError, Unavailable
+from .errors import (
+    BusError,
+    CannotListen,
+    ErrorCode,
+    NotRunning,
+    RpcError,
+    SbrpcError,
+    Unavailable,
+    error_for,
+)
 from .export import asyncapi_document, asyncapi_page, system_of
 
 __all__ = [
@@ -235,6 +244,10 @@ class Problem(BaseModel):
             detail = str(error.detail)
         return cls(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, errors=errors)
 
+    def error(self) -> RpcError:
+        """The error that it was made of, for whoever asked over HTTP; what has no code is `Unknown`."""
+        return error_for(self.code, self.detail, self.errors)
+
 
 def describe_problems(app: FastAPI) -> None:
     """Answer every error of this application with a `Problem`, and say so in its OpenAPI document.
@@ -330,10 +343,13 @@ def report_origin(app: FastAPI, name: str, headers: Mapping[str, str] = MappingP
     app.add_middleware(_Origin, name=name, headers=headers)
 
 
-def report_health(app: FastAPI, ready: Callable[[], Awaitable[object]], prefix: str = "/health") -> None:
+def report_health(
+    app: FastAPI, ready: Callable[[], Awaitable[object]] | None = None, prefix: str = "/health"
+) -> None:
     """Answer probes: `prefix`/live while the process runs, `prefix`/ready while `ready` raises nothing.
 
-    Whatever it raises is logged and answered with 503, as is a check that takes more than five seconds.
+    Without `ready` it is the client at `app.state.client` that has to be ready. Whatever it raises is logged
+    and answered with 503, as is a check that takes more than five seconds.
     """
 
     @app.get(f"{prefix}/live")
@@ -346,7 +362,7 @@ def report_health(app: FastAPI, ready: Callable[[], Awaitable[object]], prefix: 
         """Send traffic here."""
         try:
             with anyio.fail_after(_CHECKED_WITHIN):
-                await ready()
+                await (app.state.client.ready if ready is None else ready)()
         except Exception as error:  # an operator looks for the reason in the log
             _log.warning("not ready: %s", error or type(error).__name__)
             raise Unavailable("not ready; the log says why") from error

@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from sbrpc.testing import Application, application, free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MARK = "MOVIES_TEST_FAMILY"
 
 
-def command(*arguments: str, **env: str) -> subprocess.Popen[str]:
-    """Start `python -m movies` with these arguments, marked so that all its descendants can be found."""
-    paths = [
-        str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path
-    ]
+def from_here() -> dict[str, str]:
+    """The way to modules, for processes that run elsewhere."""
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return {"PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in paths if path)}
+
+
+def command(module: str, *arguments: str, **env: str) -> subprocess.Popen[str]:
+    """Start `python -m` with these arguments, marked so that all its descendants can be found."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("SERVICEBUS_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "movies", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=EXAMPLES,
-        env=inherited | {"PYTHONPATH": os.pathsep.join(paths), MARK: uuid.uuid4().hex} | env,
+        env=inherited | from_here() | {MARK: uuid.uuid4().hex} | env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -54,8 +58,8 @@ def family(mark: str) -> dict[int, str]:
         apps = re.findall(r"movies\.(\w+):app", " ".join(words))
         if marked and "movies" in words:
             found[int(directory.name)] = words[words.index("movies") + 1]
-        elif marked and len(apps) == 1:  # a worker of `sbrpc run`
-            found[int(directory.name)] = apps[0]
+        elif marked and apps:  # a worker of `sbrpc run`, or what keeps the workers
+            found[int(directory.name)] = apps[0] if len(apps) == 1 else "all"
     return found
 
 
@@ -68,21 +72,23 @@ def eventually(holds: Callable[[], Any], within: float = 30.0) -> Any:
     return result
 
 
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @dataclass
 class Site:
-    """A running `python -m movies serve`."""
+    """All programs of the example, as `sbrpc run` runs them."""
 
-    process: subprocess.Popen[str]
+    running: Application
+    portal: BlockingPortal
     mark: str
     url: str
-    connection_string: str = ""
-    said: list[str] = field(default_factory=list)
+
+    @property
+    def connection_string(self) -> str:
+        return self.running.connection_string
+
+    @property
+    def said(self) -> str:
+        """What the programs have printed and logged."""
+        return "\n".join(self.running.said)
 
     def role(self, name: str, other_than: int = 0) -> int:
         """The process that has this role, once there is one, and another one than that if need be."""
@@ -100,49 +106,32 @@ class Site:
         return process
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> int:
-        """Interrupt `serve` and wait until it is gone; its exit code."""
-        self.process.send_signal(with_signal)
-        return self.process.wait(40)
+        """Interrupt all of it and wait until it is gone; its exit code."""
+        return self.portal.call(self.running.stop, with_signal)
 
 
 @contextmanager
-def serving(*arguments: str, **env: str) -> Iterator[Site]:
-    """`python -m movies serve` on a free port, up and ready. Whatever is left at the end is killed."""
-    port = free_port()
-    mark = uuid.uuid4().hex
-    process = command("serve", "--port", str(port), *arguments, **{MARK: mark}, **env)
-    site = Site(process, mark, f"http://127.0.0.1:{port}")
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-    def read() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            site.said.append(line)
-            lines.put(line)
-        lines.put("")
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        while not site.connection_string:
-            line = lines.get(timeout=60)
-            assert line, f"it ended: {''.join(site.said)}"
-            if line.startswith("Endpoint=sb://"):
-                site.connection_string = line.strip()
-        yield site
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(40)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        for left in family(mark):
-            os.kill(left, signal.SIGKILL)
-        process.wait()
-        reader.join()
-        assert process.stdout is not None
-        process.stdout.close()
+def serving(databases: Path | None = None, services: int = 1, **env: str) -> Iterator[Site]:
+    """All programs, the API on a free port, up and ready. Whatever is left at the end is killed."""
+    port, mark = free_port(), uuid.uuid4().hex
+    apps = [*["movies.service:app"] * services, "movies.events:app", "movies.api:app"]
+    with tempfile.TemporaryDirectory(prefix="movies-") as temporary, start_blocking_portal() as portal:
+        folder = databases or Path(temporary)
+        ours = {
+            MARK: mark,
+            "MOVIES_PORT": str(port),
+            "MOVIES_DATABASE": f"sqlite+aiosqlite:///{folder / 'movies.sqlite3'}",
+            "MOVIES_READ_MODEL": f"sqlite+aiosqlite:///{folder / 'movies-read-model.sqlite3'}",
+        }
+        all_of_it = application(
+            *apps, options=["--log-level=warning"], cwd=EXAMPLES, env=from_here() | ours | env
+        )
+        try:
+            with portal.wrap_async_context_manager(all_of_it) as running:
+                yield Site(running, portal, mark, f"http://127.0.0.1:{port}")
+        finally:
+            for left in family(mark):
+                os.kill(left, signal.SIGKILL)
 
 
 @contextmanager

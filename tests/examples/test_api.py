@@ -8,16 +8,19 @@ from fastapi import FastAPI, Request
 from sqlalchemy import insert
 
 from movies.api import movie_events
-from movies.database import opened
-from movies.events import VIEWS, MovieView, ReadModel, positions
-from sbrpc.sql import Watch
+from movies.database import MIGRATIONS
+from movies.events import VIEWS, MovieView, positions
+from sbrpc.sql import Watch, engine_for, migrated
 
 
 async def test_more_changes_than_a_statement_takes_are_all_told(tmp_path: Path) -> None:
     """Each of 1,200 new films is told once; one that is gone is told as that."""
     app = FastAPI()
     url = f"sqlite+aiosqlite:///{tmp_path / 'read-model.sqlite3'}"
-    async with opened(url, ReadModel.metadata) as engine, Watch(engine, positions, VIEWS) as watch:
+    async with (
+        migrated(engine_for(url), MIGRATIONS, database="read model") as engine,
+        Watch(engine, positions, VIEWS) as watch,
+    ):
         app.state.read_model, app.state.watch = engine, watch
         stream = movie_events(Request({"type": "http", "app": app}))
         assert (await anext(stream)).event == "ready"

@@ -137,13 +137,13 @@ def test_a_file_that_is_not_json_is_named(tmp_path: Path) -> None:
     file = tmp_path / "movies.json"
     for text in ("", '[{"title": "Cra'):
         file.write_text(text)
-        with pytest.raises(ValueError, match=r"movies\.json is not JSON: "):
+        with pytest.raises(ValueError, match=r"movies\.json is not a list of films in JSON: Invalid JSON: "):
             catalogue.load(file)
 
 
 def test_a_file_that_is_no_list_is_refused(tmp_path: Path) -> None:
-    """A JSON file of another shape is an error that says what it holds."""
+    """A JSON file of another shape is an error that says so."""
     file = tmp_path / "movies.json"
     file.write_text('{"movies": []}')
-    with pytest.raises(ValueError, match="holds a JSON dict; a catalogue is a list"):
+    with pytest.raises(ValueError, match="is not a list of films in JSON: Input should be"):
         catalogue.load(file)

@@ -136,7 +136,7 @@ def test_kills_at_random_moments_lose_nothing_and_double_nothing(tmp_path: Path)
     """
     seed = int(os.environ.get("SBRPC_TEST_SEED") or random.SystemRandom().randrange(2**32))
     print(f"SBRPC_TEST_SEED={seed}")
-    with serving("--data", str(tmp_path)) as site:
+    with serving(tmp_path) as site:
         with Writers(site.url) as writers:
             killed = kill_at_random(site, random.Random(seed), writers)
         written, viewed = tmp_path / "movies.sqlite3", tmp_path / "movies-read-model.sqlite3"

@@ -36,8 +36,9 @@ class Site:
 
     def start(self, name: str) -> None:
         """Start a program, and wait until it answers."""
-        command = [sys.executable, "-m", "movies.sync", name, "--port", str(self.ports[name])]
-        self.running[name] = subprocess.Popen(command, cwd=EXAMPLES, env=self.env, stdin=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "sbrpc", "run", "--log-level=warning", f"movies.sync:{name}"]
+        env = self.env | {"MOVIES_PORT": str(self.ports[name])}
+        self.running[name] = subprocess.Popen(command, cwd=EXAMPLES, env=env, stdin=subprocess.DEVNULL)
 
         def answers() -> bool:
             assert self.running[name].poll() is None, f"{name} ended"

@@ -392,6 +392,36 @@ async def test_failed_event_does_not_advance(
     assert await rows(engine, views) == [("7", 1, 1)]
 
 
+async def test_of_a_batch_only_the_latest_news_of_each_key_are_applied(
+    engine: AsyncEngine, sessions: async_sessionmaker[AsyncSession]
+) -> None:
+    """In whatever order they come; a batch without news calls nothing, and one that fails leaves nothing."""
+    project = Projection("views", sessions, positions)
+    applied: list[list[tuple[str, int]]] = []
+    fails = False
+
+    @project.applies_all(version=lambda event: event.version, key=lambda event: event.movie)
+    async def apply(session: AsyncSession, events: list[Changed]) -> None:
+        for event in events:
+            await _apply(session, event)
+        if fails:
+            raise RuntimeError("afterwards")
+        applied.append(sorted((event.movie, event.version) for event in events))
+
+    def batch(*events: tuple[str, int]) -> list[Changed]:
+        return [Changed(movie=movie, version=version) for movie, version in events]
+
+    await apply(batch(("7", 2), ("8", 1), ("7", 1), ("7", 2)))
+    await apply(batch(("7", 1), ("8", 1)))
+    fails = True
+    with pytest.raises(RuntimeError):
+        await apply(batch(("7", 3), ("8", 2)))
+    fails = False
+    await apply(batch(("8", 0), ("7", 3)))
+    assert applied == [[("7", 2), ("8", 1)], [("7", 3)]]
+    assert await rows(engine, views) == [("7", 3, 2), ("8", 1, 1)]
+
+
 async def test_event_without_key_is_an_error(sessions: async_sessionmaker[AsyncSession]) -> None:
     """Nothing can be told about the order of an event without a key."""
     with pytest.raises(ValueError, match="has no key"):

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sbrpc import CallInfo
 from sbrpc.errors import ContractError, NotFound
 from sbrpc.event import Event
-from sbrpc.sql import Calls, Outbox
+from sbrpc.sql import Calls, Outbox, reading
 from tests.postgres import postgres
 
 metadata = MetaData()
@@ -119,6 +119,20 @@ async def test_a_function_becomes_a_handler_that_works_once(
     assert [await add("Crash two", call("one")) for _ in range(2)] == [Film(id=1, title="Crash two")] * 2
     assert [await drop("Crash", call("two")) for _ in range(2)] == [None, None]
     assert [await count(engine, table) for table in (films, outbox.table, calls.table)] == [0, 1, 2]
+
+
+async def test_a_function_becomes_a_handler_that_only_reads(
+    engine: AsyncEngine, sessions: async_sessionmaker[AsyncSession]
+) -> None:
+    """Its session is its own, and what it might write is not kept."""
+
+    @reading(sessions)
+    async def count_films(session: AsyncSession, title: str) -> int:
+        await session.execute(insert(films).values(title=title))
+        return int(await session.scalar(select(func.count()).select_from(films)) or 0)
+
+    assert [await count_films("Crash", call("one")) for _ in range(2)] == [1, 1]
+    assert [await count(engine, table) for table in (films, calls.table)] == [0, 0]
 
 
 async def test_a_function_that_cannot_be_a_handler_is_refused(

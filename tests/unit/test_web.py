@@ -61,7 +61,10 @@ def test_a_code_of_the_service_has_a_status(error: RpcError, status: int) -> Non
 def test_details_are_handed_on() -> None:
     """What the service says about each field reaches the caller."""
     wrong = [{"field": "title", "problem": "missing"}]
-    assert Problem.of(error_for("INVALID_ARGUMENT", "x", wrong)).errors == wrong
+    problem = Problem.of(error_for("INVALID_ARGUMENT", "x", wrong))
+    assert problem.errors == wrong
+    error = problem.error()
+    assert (type(error), error.message, error.details) == (errors.InvalidArgument, "x", wrong)
 
 
 def test_only_errors_are_mapped() -> None:
@@ -155,6 +158,22 @@ async def test_probes_are_answered(caplog: pytest.LogCaptureFixture, monkeypatch
             assert (refused.status_code, refused.json()["code"]) == (503, "UNAVAILABLE")
             assert "database" not in refused.text
     assert "not ready: no database" in caplog.text
+
+
+async def test_without_a_check_the_client_has_to_be_ready() -> None:
+    """The one that routes call; where there is none, nobody is ready."""
+
+    class Client:
+        async def ready(self) -> None:
+            pass
+
+    app = FastAPI()
+    describe_problems(app)
+    report_health(app)
+    async with serving(app) as (_, http):
+        assert (await http.get("/health/ready")).status_code == 503
+        app.state.client = Client()
+        assert (await http.get("/health/ready")).json() == {"status": "ready"}
 
 
 class Timed:

@@ -1,8 +1,8 @@
-"""What Alembic runs: the migrations, on the connection that `movies.database.migrate` hands over."""
+"""What Alembic runs: the migrations, on the connection that `sbrpc.sql.migrated` hands over."""
 
 from alembic import context
 
-tables = context.config.attributes["tables"]
-context.configure(connection=context.config.attributes["connection"], target_metadata=tables)
+given = context.config.attributes
+context.configure(connection=given["connection"])
 with context.begin_transaction():
-    context.run_migrations(database=tables.info["database"])
+    context.run_migrations(database=given["database"])

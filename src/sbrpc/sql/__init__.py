@@ -8,7 +8,8 @@ from __future__ import annotations
 
 try:
     from ._cancelling import cancellable
-    from .calls import Calls
+    from ._migrations import migrated
+    from .calls import Calls, reading
     from .engine import engine_for
     from .inbox import Inbox
     from .outbox import Outbox, OutboxRelay, RefusedEvent
@@ -32,4 +33,6 @@ __all__ = [
     "Watch",
     "cancellable",
     "engine_for",
+    "migrated",
+    "reading",
 ]

@@ -5,6 +5,7 @@ Owns the table of calls, and what a handler is made of. What a call does is the 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import socket
@@ -20,14 +21,15 @@ from sbrpc.errors import ContractError
 
 from ._dialect import insert, now
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "reading"]
 
 R = TypeVar("R")
 Req = TypeVar("Req")
+H = TypeVar("H", bound=Callable[..., Any])
 
 
 class _Handling(Protocol):
-    """What `Calls.handler` returns."""
+    """What `reading` and `Calls.handler` return."""
 
     @overload
     def __call__(
@@ -37,6 +39,31 @@ class _Handling(Protocol):
     def __call__(
         self, work: Callable[[AsyncSession, Req, CallInfo], Awaitable[R]], /
     ) -> Callable[[Req, CallInfo], Awaitable[R]]: ...
+
+
+def reading(sessions: async_sessionmaker[AsyncSession]) -> _Handling:
+    """Make a handler of a function `(session, request)` or `(session, request, info)` that changes nothing.
+
+        @server.method(Movies.get_movie)
+        @reading(sessions)
+        async def get_movie(session: AsyncSession, request: MovieRef) -> Movie: ...
+
+    It has a session of its own, which is closed in the end and never committed.
+
+    Raises:
+        ContractError: the function takes other arguments.
+    """
+
+    def decorate(work: Callable[..., Awaitable[Any]]) -> Callable[[Any, CallInfo], Awaitable[Any]]:
+        takes_info = _takes_info(work)
+
+        async def handler(request: Any, info: CallInfo) -> Any:
+            async with sessions() as session:
+                return await work(session, *((request, info) if takes_info else (request,)))
+
+        return _named_as(work, handler)
+
+    return decorate
 
 
 class Calls:
@@ -99,9 +126,7 @@ class Calls:
                 arguments = (request, info) if takes_info else (request,)
                 return await self._once(sessions, info, lambda session: work(session, *arguments), result)
 
-            handler.__name__, handler.__qualname__ = work.__name__, work.__qualname__
-            handler.__doc__, handler.__module__ = work.__doc__, work.__module__
-            return handler
+            return _named_as(work, handler)
 
         return decorate
 
@@ -157,6 +182,12 @@ def _takes_info(work: Callable[..., Any]) -> bool:
             f"not {inspect.signature(work)}"
         )
     return parameters == 3
+
+
+def _named_as(work: Any, handler: H) -> H:
+    functools.update_wrapper(handler, work)
+    del handler.__wrapped__  # type: ignore[attr-defined]  # it takes other arguments
+    return handler
 
 
 def _process() -> str:

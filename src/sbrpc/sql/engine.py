@@ -18,7 +18,8 @@ def engine_for(url: str, **options: Any) -> AsyncEngine:
 
     SQLite knows one writer. In each process there is one connection, for which sessions wait in turns; of
     several processes, a writer waits up to 5 seconds for another, and readers do not wait. A process that is
-    killed loses nothing that was committed, and statements are `cancellable`. `options` are those of SQLAlchemy, for other databases too.
+    killed loses nothing that was committed, and statements are `cancellable`. `options` are those of
+    SQLAlchemy, for other databases too.
     """
     if make_url(url).get_backend_name() != "sqlite":
         return create_async_engine(url, **options)

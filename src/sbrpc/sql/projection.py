@@ -118,6 +118,36 @@ class Projection:
 
         return decorate
 
+    def applies_all(
+        self,
+        *,
+        version: Callable[[Any], int],
+        key: Callable[[Any], str],
+    ) -> Callable[[Callable[[AsyncSession, list[E]], Awaitable[None]]], Callable[[list[E]], Awaitable[None]]]:
+        """Make a handler of batches of a function `(session, events)` that changes the read model.
+
+        The function gets the latest event of each key, and only those that are news, in one transaction for
+        all of them. Where nothing is news it is not called.
+        """
+
+        def decorate(
+            apply: Callable[[AsyncSession, list[E]], Awaitable[None]],
+        ) -> Callable[[list[E]], Awaitable[None]]:
+            @functools.wraps(apply)
+            async def handler(events: list[E]) -> None:
+                latest = {key(event): event for event in sorted(events, key=version)}
+                async with self._sessions.begin() as session:
+                    to = {which: version(event) for which, event in latest.items()}
+                    moved = await self.positions.advance_all(session, self.name, to)
+                    if news := [event for which, event in latest.items() if which in moved]:
+                        await apply(session, news)
+
+            # The wrapper is called with the events; the wrapped signature would say otherwise.
+            del handler.__wrapped__
+            return handler
+
+        return decorate
+
     async def rebuild(
         self,
         source: Source[E],

@@ -24,6 +24,7 @@ _log = logging.getLogger("sbrpc.sql")
 
 # A look takes milliseconds; the end of a watch waits for the one that is under way. Seconds.
 _PATIENCE = 10.0
+_AT_ONCE = 500
 
 
 class Watch:
@@ -90,7 +91,8 @@ class Watch:
     def follow(self) -> AsyncIterator[Mapping[str, int]]:
         """The keys that move from this call on, each time with their positions; ends with the watch.
 
-        Whoever calls this and then reads the view misses nothing. Any number may follow.
+        At most 500 come at a time, so that a statement can ask for all of them. Whoever calls this and then
+        reads the view misses nothing. Any number may follow.
         """
         return self._follow(self._last)
 
@@ -104,7 +106,9 @@ class Watch:
                         break
                     news[key] = self._reached[key]
                 last = self._last
-                yield dict(reversed(news.items()))
+                keys = [*reversed(news)]
+                for start in range(0, len(keys), _AT_ONCE):
+                    yield {key: news[key] for key in keys[start : start + _AT_ONCE]}
             else:
                 await moved.wait()
 

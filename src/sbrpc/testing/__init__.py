@@ -19,7 +19,7 @@ from typing import TypeVar
 from sbrpc.contract import Contract
 from sbrpc.emulator import Emulator
 
-from ._application import Application, application
+from ._application import Application, application, free_port
 from ._bench import REPLY_QUEUE, Bench, Letter
 from ._entities import Entity, entities_of
 from ._published import Published
@@ -32,6 +32,7 @@ __all__ = [
     "Published",
     "application",
     "emulator",
+    "free_port",
     "service_for",
 ]
 

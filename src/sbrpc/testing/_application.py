@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections import deque
@@ -19,11 +20,17 @@ import anyio
 import anyio.abc
 from anyio.streams.text import TextReceiveStream
 
-__all__ = ["Application", "application"]
+__all__ = ["Application", "application", "free_port"]
 
 _STARTER = "SBRPC_ENDS_WITH_STDIN"  # the same as in `sbrpc.cli.worker`
 _LINES = 10_000
 _STOPPING = 60.0  # beyond what the command itself gives its processes
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on now, for what has to be told one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 class Application:
@@ -84,8 +91,8 @@ async def application(
 ) -> AsyncIterator[Application]:
     """`sbrpc run --apart --emulator` of these apps, up and ready inside the block, and stopped behind it.
 
-        async with application("shop.service:app", "shop.api:app", env={"PORT": str(port)}) as shop:
-            ...  # over HTTP at the port, or with an RpcClient(shop.connection_string, ...)
+        async with application("shop.service:app", "shop.api:app", env={"PORT": str(free_port())}) as shop:
+            ...  # over HTTP at that port, or with an RpcClient(shop.connection_string, ...)
 
     Any number can run at the same time. An app that is named twice has two processes. Without `emulator`
     they work on the namespace that the environment names. `options` are further ones of `sbrpc run`, `env` is
