@@ -267,7 +267,7 @@ def test_the_demo_tells_its_story_and_ends_well() -> None:
     assert "title: Input should be a valid string, not 1776" in said
     assert 'is in the future of a catalogue that ends in 2011, not "2039-12-15"' in said
     assert "after a change, until its event arrives" in said
-    assert "0 lost, 0 doubled" in said
+    assert "2 services were killed meanwhile: 0 films lost, 0 doubled" in said
     assert len(re.findall(r"The service process \S+ has done \d+ changes", said)) >= 3
 
 
