@@ -17,10 +17,15 @@ from pydantic_core import PydanticSerializationError
 
 from .errors import DecodeError
 
-__all__ = ["Codec", "difference", "fingerprint"]
+__all__ = ["Codec", "difference", "fingerprint", "sendable"]
 
 # A reply that lists a thousand wrong fields helps nobody and may not fit into a message.
 _MOST_PROBLEMS = 20
+
+
+def sendable(text: str) -> str:
+    """The text as it can be sent, with question marks for the halves of characters, which UTF-8 has not."""
+    return text.encode(errors="replace").decode()
 
 
 class Codec:

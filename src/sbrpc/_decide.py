@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
+from ._codec import sendable
 from .errors import (
     Aborted,
     Cancelled,
@@ -173,7 +174,7 @@ def _error(outcome: Outcome) -> RpcError:
 
 
 def _dead(reason: str, description: str, reply: RpcError | None = None) -> Decision:
-    return Decision(Settlement.DEAD_LETTER, reply, reason, description[:_LONGEST_DESCRIPTION])
+    return Decision(Settlement.DEAD_LETTER, reply, reason, sendable(description)[:_LONGEST_DESCRIPTION])
 
 
 def decide_unsent(decision: Decision, error: SbrpcError, *, late: bool) -> Decision:

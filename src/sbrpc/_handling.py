@@ -6,8 +6,10 @@ event and the counters. Opens no link and publishes nothing.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -186,11 +188,17 @@ async def attempt(
 
 
 async def _call(handler: Handler, jobs: Sequence[Job], threads: anyio.CapacityLimiter) -> None:
-    if handler.around is None:
-        await _invoke(handler, jobs, threads)
-    else:
-        events, infos = [job.event for job in jobs], [job.info for job in jobs]
-        await handler.around(events, infos, partial(_invoke, handler, jobs, threads))
+    try:
+        if handler.around is None:
+            await _invoke(handler, jobs, threads)
+        else:
+            events, infos = [job.event for job in jobs], [job.info for job in jobs]
+            await handler.around(events, infos, partial(_invoke, handler, jobs, threads))
+    except asyncio.CancelledError as error:
+        if anyio.current_effective_deadline() == -math.inf:
+            raise
+        # Nobody cancelled the handler. Let through, this would end the pump, and nobody would hear of it.
+        raise RuntimeError("the handler waited for something that was cancelled") from error
 
 
 async def _invoke(handler: Handler, jobs: Sequence[Job], threads: anyio.CapacityLimiter) -> None:

@@ -128,6 +128,13 @@ _REFUSALS = frozenset(
         "com.microsoft:argument-out-of-range",
     }
 )
+# What the SDK says of values that it cannot encode, and of a client that is for another entity. To try again
+# helps nobody, and costs the link.
+_HOPELESS = re.compile(
+    r"Value supplied for [\w ]+ invalid|surrogates not allowed|does not match the EntityPath"
+)
+# The entity that a key is for. Which ones are needed each end knows itself, and the key decides about them.
+_ENTITY_PATH = re.compile(r";\s*EntityPath\s*=[^;]*", re.IGNORECASE)
 _WEBSOCKETS = re.compile(r"(?:^|;)\s*TransportType\s*=\s*AmqpWebSockets\s*(?:;|$)", re.IGNORECASE)
 # As the SDK reads it: the name in any case, the value in this one.
 _PLAIN = re.compile(r"(?:^|;)(?i:UseDevelopmentEmulator)=true(?:;|$)")
@@ -150,6 +157,8 @@ def bus_error(error: Exception, what: str) -> BusError:
         if "requires session" in text:
             return MustNotRequireSessions(f"{what}: {text}")
         return Refused(f"{what}: {text}")
+    if _HOPELESS.search(str(error)):
+        return Refused(f"{what}: {_prose(error)}")
     return LinkLost(f"{what}: {_prose(error) or type(error).__name__}")
 
 
@@ -363,7 +372,7 @@ def _connect(
         _need("aiohttp", "to go over WebSockets, install aiohttp", "websockets")
         options["transport_type"] = TransportType.AmqpOverWebsocket
     if connection_string:
-        connection_string = connection_string.strip()
+        connection_string = _ENTITY_PATH.sub("", connection_string.strip())
         options |= without_tls(connection_string)
         try:
             return ServiceBusClient.from_connection_string(connection_string, **options)

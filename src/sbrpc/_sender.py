@@ -232,9 +232,14 @@ class Sender:
             self._drop_everything(cause)
             return None
 
+    def _made(self) -> Link[ServiceBusSender]:
+        what = f"the sender to {self.entity!r}"
+        with _sdk.translated(what):  # a connection string may be for another entity
+            return Link(self._create(), what)
+
     async def _open_once(self, tasks: anyio.abc.TaskGroup) -> Link[ServiceBusSender]:
-        link = Link(self._create(), f"the sender to {self.entity!r}")
         try:
+            link = self._made()
             await link.open(tasks)
         except BusError as error:
             self._lost(error)
@@ -320,8 +325,8 @@ class Sender:
                     self.suspect()
 
     async def _refresh(self, fresh: _Replacement, tasks: anyio.abc.TaskGroup) -> None:
-        link = Link(self._create(), f"the sender to {self.entity!r}")
         try:
+            link = self._made()
             await link.open(tasks)
         except BusError as error:
             # The old link may still work; if not, sending over it finds out and reopens as ever.

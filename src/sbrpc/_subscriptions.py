@@ -23,6 +23,7 @@ from tenacity import (
 )
 
 from ._cloudevents import from_message, trace_of
+from ._codec import sendable
 from .context import fencing_token
 from .errors import ContractError, DecodeError
 from .event import CloudEvent, Event, EventInfo
@@ -107,6 +108,8 @@ class Handler:
                 )
         if self.batch is not None and self.batch < 1:
             raise ContractError(f"{self.name}: batch={self.batch} must be at least 1")
+        if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
+            raise ContractError(f"{self.name} has a `yield`, so to call it would not run it; handlers return")
         object.__setattr__(self, "takes_info", _takes_info(self.function, self.name))
         object.__setattr__(self, "is_async", _is_async(self.function))
 
@@ -139,6 +142,9 @@ def _is_async(function: Callable[..., Any]) -> bool:
     )
 
 
+_OPTIONS = ("ordered", "concurrency", "max_concurrent_sessions", "unknown")
+
+
 @dataclass(slots=True, eq=False)
 class Subscribed:
     """A subscription and everything that was registered for it. Options hold for all of its handlers."""
@@ -159,6 +165,9 @@ class Subscribed:
             ContractError: an option is out of range, or another registration said something else.
         """
         for option, value in options.items():
+            if option not in _OPTIONS:
+                known = ", ".join(_OPTIONS)
+                raise ContractError(f"subscription {self.name!r} has no option {option!r}; there are {known}")
             if value is None:
                 continue
             if option in ("concurrency", "max_concurrent_sessions") and value < 1:
@@ -413,6 +422,6 @@ def _exception_name(error: Exception) -> str:
 
 
 def _description(error: Exception, attempts: int) -> str:
-    text = str(error) or "no message"
+    text = sendable(str(error)) or "no message"
     after = f" (after {attempts} attempts)" if attempts > 1 else ""
     return text[: _LONGEST_DESCRIPTION - len(after)] + after

@@ -107,6 +107,8 @@ class RpcClient:
     ) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+        if not reply_queue:
+            raise ValueError("reply_queue must be the name of a queue with sessions: 'gateway.replies'")
         self._connection = connection
         self._reply_queue = reply_queue
         self._instance = _instance_id(name)

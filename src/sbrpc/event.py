@@ -244,6 +244,8 @@ def key_of(event: Event, key: str | None) -> str | None:
                 f"{type(event).__qualname__}.{event.__event_key__} is its key and must not be None"
             )
         key = str(value)
+    if key is not None and not isinstance(key, str):
+        raise ContractError(f"an event's key is a text, not {key!r}")
     if key is not None and not 0 < len(key) <= _MAX_ID:
         raise ValueError(f"an event's key has 1 to {_MAX_ID} characters, this one {len(key)}: {key!r:.80}")
     return key
@@ -266,7 +268,7 @@ def envelope(
     trace. `extensions` win over what is derived.
 
     Raises:
-        ContractError: the event's class has no type.
+        ContractError: the event's class has no type, or an attribute is not of its type.
         ValueError: id, time, key or an extension cannot be sent.
     """
     kind = type(event).__event_type__
@@ -275,6 +277,14 @@ def envelope(
             f"{type(event).__qualname__} has no type and cannot be published; declare one: "
             f'class {type(event).__name__}(Event, type="...")'
         )
+    for what, value, wanted in (("id", id, str), ("time", time, datetime), ("subject", subject, str | None)):
+        if not isinstance(value, wanted):
+            raise ContractError(f"an event's {what} cannot be {value!r}")
+    if subject == "":
+        raise ValueError("an event's subject cannot be '', leave it out instead")
+    for name, attribute in extensions.items():
+        if not (isinstance(name, str) and isinstance(attribute, AttributeValue | None)):
+            raise ContractError(f"an event's extension cannot be {name!r}: {attribute!r}")
     if not 0 < len(id) <= _MAX_ID:
         raise ValueError(f"an event's id has 1 to {_MAX_ID} characters, this one {len(id)}: {id!r:.80}")
     if time.tzinfo is None:

@@ -50,6 +50,9 @@ __all__ = ["EventBus", "Scheduled"]
 
 _log = logging.getLogger("sbrpc.events")
 
+# AMQP has 32 bits for the milliseconds.
+_LONGEST_LIFE = timedelta(days=49)
+
 _NO_EXTENSIONS: Mapping[str, AttributeValue] = MappingProxyType({})
 
 A = TypeVar("A", bound=Event)
@@ -125,6 +128,8 @@ class EventBus:
         max_message_size: int = 256 * 1024,
         middleware: Sequence[EventMiddleware] = (),
     ) -> None:
+        if not isinstance(topic, str) or not topic:
+            raise ContractError(f"EventBus: topic={topic!r} must be the name of a topic")
         if source is not None and not source.strip():
             raise ContractError("EventBus: source must say who publishes, such as source='/movies'")
         self.topic = topic
@@ -196,6 +201,8 @@ class EventBus:
         """
         if self._tasks is not None:
             raise ContractError("register handlers before the bus runs; it would not listen for this one")
+        if not isinstance(subscription, str) or not subscription:
+            raise ContractError(f"subscription={subscription!r} must be the name of a subscription")
         retry = options.pop("retry", None)
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -267,6 +274,8 @@ class EventBus:
             BusError: the topic does not exist, or may not be sent to.
             ContractError, ValueError: the event cannot be published as it is.
         """
+        if time_to_live is not None and not timedelta(0) < time_to_live <= _LONGEST_LIFE:
+            raise ValueError(f"an event lives for up to {_LONGEST_LIFE.days} days, not for {time_to_live!r}")
         made = self._envelope(
             event, key=key, id=id, time=time, subject=subject, cause=cause, extensions=extensions
         )

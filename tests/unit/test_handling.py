@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -154,6 +155,19 @@ async def test_cancellation_is_not_retried() -> None:
         await run(handle)
     assert scope.cancelled_caught
     assert calls == 1
+
+
+async def test_a_handler_that_waits_for_what_was_cancelled_has_failed() -> None:
+    """Nobody has cancelled the handler itself; whoever runs it must not end as if somebody had."""
+
+    async def handle(event: Happened) -> None:
+        task = asyncio.ensure_future(anyio.sleep_forever())
+        task.cancel()
+        await task
+
+    outcome, _ = await run(handle)
+    assert isinstance(outcome, Failed)
+    assert str(outcome.error) == "the handler waited for something that was cancelled"
 
 
 async def test_sync_handler_runs_in_a_thread() -> None:

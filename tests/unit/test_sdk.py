@@ -54,6 +54,8 @@ NO_SESSION = "A sessionful message receiver cannot be created on an entity that 
         (asyncio.TimeoutError(), _sdk.LinkLost, True),
         (AttributeError("'NoneType' object has no attribute 'client_ready_async'"), _sdk.LinkLost, True),
         (ValueError("The handler has already been shutdown."), _sdk.LinkLost, True),
+        (ValueError("Value supplied for unsigned int invalid: -1"), _sdk.Refused, False),
+        (ValueError("The queue name provided does not match the EntityPath"), _sdk.Refused, False),
     ],
 )
 def test_every_exception_of_the_sdk_becomes_one_of_ours(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
@@ -123,6 +124,20 @@ def test_function_that_cannot_handle_is_refused(function: Any) -> None:
         Handler(function, (Created,))
 
 
+def test_function_with_a_yield_is_refused() -> None:
+    """Called, it would give a generator that nobody runs, and its events would count as handled."""
+
+    async def handle(event: Event) -> AsyncIterator[int]:
+        yield 1
+
+    def plain(event: Event) -> Iterator[int]:
+        yield 1
+
+    for function in (handle, plain):
+        with pytest.raises(ContractError, match="has a `yield`"):
+            Handler(function, (Created,))
+
+
 @pytest.mark.parametrize(
     ("events", "match"),
     [
@@ -173,6 +188,8 @@ def test_unknown_policy_is_one_of_three() -> None:
     """A policy that does not exist is refused with those that do."""
     with pytest.raises(ContractError, match="dead_letter, complete, abandon"):
         Subscribed("s").set_options(unknown="ignore")
+    with pytest.raises(ContractError, match="no option 'order'; there are ordered, "):
+        Subscribed("s").set_options(order=True)
 
 
 # -- rules ---------------------------------------------------------------------------------------------
@@ -336,3 +353,9 @@ def test_dead_letter_texts_are_bounded() -> None:
     assert isinstance(settlement, subs.DeadLetter)
     assert len(settlement.description) == 2048
     assert settlement.description.endswith("(after 12 attempts)")
+
+
+def test_dead_letter_texts_can_be_sent() -> None:
+    """Half a character in the text of an exception must not keep its event from being dead-lettered."""
+    settlement = decide(subs.Failed(ValueError("h\ud800lf"), 1), "complete", in_session=False)
+    assert settlement == subs.DeadLetter("ValueError", "h?lf")
