@@ -25,7 +25,6 @@ from .events import VIEWS, MovieView, positions
 
 http = FastAPI(title="Movies")
 describe_problems(http)
-report_health(http)
 describe_calls(http, Movies, EventBus("", topic=contract.TOPIC, source="/movies"), *contract.EVENTS)
 headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 report_origin(http, "movies-api", headers)
@@ -60,9 +59,8 @@ async def movie_events(request: Request) -> AsyncIterator[ServerSentEvent]:
         films = {str(row.id): film(row) for row in found}
         for id, version in versions.items():
             movie = films.get(id)
-            yield ServerSentEvent(
-                data=Change(id=id, version=movie.version if movie else version, movie=movie)
-            )
+            change = Change(id=id, version=movie.version if movie else version, movie=movie)
+            yield ServerSentEvent(data=change)
 
 
 @http.get("/movies/{id}")
@@ -104,6 +102,15 @@ async def list_movies(
         total = await database.scalar(select(func.count()).select_from(found.subquery()))
         return MoviePage(movies=[film(row) for row in await database.execute(page)], total=total or 0)
 
+
+async def ready() -> None:
+    """Calls can leave, replies can arrive and the read model can be read."""
+    await http.state.client.ready(timeout=1)
+    async with http.state.read_model.connect() as database:
+        await database.execute(select(MovieView.id).limit(1))
+
+
+report_health(http, ready)
 
 # Last, since it takes every path that no route above has taken.
 http.mount("/", StaticFiles(directory=Path(__file__).with_name("static"), html=True))

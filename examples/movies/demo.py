@@ -25,7 +25,7 @@ from . import catalogue
 APPS = ["movies.service:app", "movies.service:app", "movies.events:app", "movies.api:app"]
 CALLERS = 32
 Film = dict[str, Any]
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 async def tell(most: int | None) -> None:
@@ -35,7 +35,7 @@ async def tell(most: int | None) -> None:
     except ValueError as error:
         sys.exit(f"movies: {error}")
     for row in rejected:
-        console.print(f"row {row.index} is not imported, [italic]{row.title}[/]: {row.reason}")
+        console.print(f"row {row.index} is not imported, {row.title}: {row.reason}", style="dim")
     if len(films := films[:most]) < 300:
         sys.exit(f"movies: {catalogue.FILE} gives {len(films)} films; it takes 300 to tell the story")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends this process as Ctrl-C does
@@ -52,7 +52,7 @@ async def tell(most: int | None) -> None:
             story = Story(http, database)
             await story.tell([film.model_dump(mode="json") for film in films])
     console.print(
-        f"{len(films)} films imported, {len(rejected)} rows rejected: {perf_counter() - began:.1f} s"
+        f"{len(films)} films imported, {len(rejected)} rows rejected, {perf_counter() - began:.0f} s"
     )
     if story.wrong:
         sys.exit("\n".join(["What was to hold and did not:", *story.wrong]))
