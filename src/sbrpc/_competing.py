@@ -1,7 +1,7 @@
 """The message pump: messages of an entity without sessions, side by side and in no promised order.
 
-Owns the links, how much runs at a time, and the locks of what runs. Knows nothing of events or calls; what a
-message means is the handler's business.
+Owns the links, and how much is asked for over each. What comes one by one the crew handles; batches are
+handled here, one per link. Knows nothing of events or calls; what a message means is the handler's business.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.aio import ServiceBusReceiver
 from tenacity import AsyncRetrying, retry_if_exception
 
+from ._crew import Crew, tell
 from ._link import Link
 from ._locks import Lease, holding, lock_duration
 from ._receiver import Receiver
-from ._receiving import Appetite, Delivery, Direct, Handle, Pause, Stopping
-from ._sdk import LockLost, is_transient, reconnecting, translated
+from ._receiving import Appetite, Delivery, Direct, Handle, Stopping
+from ._sdk import is_transient, reconnecting, translated
 from .errors import BusError
 
-__all__ = ["MessagePump"]
+__all__ = ["MessagePump", "portion"]
 
 _log = logging.getLogger("sbrpc.competing")
 
-# On one link the SDK receives and settles one message after the other. So many handlers keep one link busy.
+# A distant broker is asked over several links side by side: one for so many handlers.
 _PER_LINK = 8
 
-# Messages whose handlers pause between attempts make room for others, up to this multiple of what may run.
-# More of them, and the next thing to fail is the memory.
-_MOST_HELD = 4
+# Asking for two messages at a time saves half of the requests, and keeps one handler of so many waiting for
+# company when all are busy. More at a time for more handlers, until there is nothing more to be saved.
+_PER_PORTION = 8
+_LARGEST_PORTION = 8
 
 # A batch is asked for in turns of this length, between which stopping is noticed. The SDK would forget what
 # it has of a batch if it were interrupted.
@@ -43,18 +45,23 @@ _BATCH_WAIT = 1.0
 _GIVE_BACK = 2.0
 
 
-class MessagePump:
-    """Handles up to `concurrency` messages at a time, each in a task of its own.
+def portion(concurrency: int) -> int:
+    """How many messages a link asks for at a time, for so many handlers."""
+    return max(1, min(concurrency // _PER_PORTION, _LARGEST_PORTION))
 
-    `handle` gets one message, or up to `size` at once where given; it is cancelled when a lock is lost. A
-    pause between attempts makes room for another message. `stop()` takes nothing more and lets `run()` return
-    once what runs is done; `give_up()` abandons what runs. `on_done` is called at that point; closing the
-    links takes `run()` a second more.
+
+class MessagePump:
+    """Handles up to `concurrency` messages at a time, each in a context of its own.
+
+    `connect` makes a receiver that prefetches so many messages. `handle` gets one message, or up to `size` at
+    once where given; it is cancelled when a lock is lost. A pause between attempts makes room for another
+    message. `stop()` takes nothing more and lets `run()` return once what was taken is done; `give_up()`
+    abandons it. `on_done` is called at that point; closing the links takes `run()` a second more.
     """
 
     def __init__(
         self,
-        connect: Callable[[], ServiceBusReceiver],
+        connect: Callable[[int], ServiceBusReceiver],
         handle: Handle,
         *,
         what: str,
@@ -72,8 +79,15 @@ class MessagePump:
         self._giving_up = Stopping()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._receivers: list[Receiver] = []
-        self._running = 0
-        self._held = 0
+        self._portion = portion(concurrency)
+        self._crew = Crew(
+            handle, what=what, concurrency=concurrency, stopping=self._stopping, on_change=self._changed
+        )
+        self._asked = 0
+        """Messages that were asked for and have not come; each has its place."""
+        self._sated = False
+        """Whether a receiver waits for room."""
+        self._batches = 0
         self._none_held = anyio.Event()
         self._attached = False
         self._trouble: type[BusError] | None = None
@@ -88,13 +102,13 @@ class MessagePump:
         self._stopping.set()
         for receiver in self._receivers:
             receiver.pause()
-        if not self._held:
-            self._none_held.set()
+        self._changed()
 
     def give_up(self) -> None:
         """Cancel what is being handled and abandon it."""
         self.stop()
         self._giving_up.set()
+        self._crew.give_up()
 
     async def run(self) -> None:
         """Pump until `stop()`.
@@ -114,15 +128,22 @@ class MessagePump:
 
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            crew = await tasks.start(self._run_crew)
             async with anyio.create_task_group() as links:
                 for number in range(-(-self._concurrency // _PER_LINK)):
                     links.start_soon(link, name=f"link {number + 1} to {self._what}")
                 await self._none_held.wait()
                 for receiver in self._receivers:
                     receiver.stop()
+            crew.cancel()
             self._on_done()
         if failures:
             raise failures[0]
+
+    async def _run_crew(self, *, task_status: anyio.abc.TaskStatus[anyio.CancelScope]) -> None:
+        with anyio.CancelScope() as scope:
+            task_status.started(scope)
+            await self._crew.run()
 
     # -- links -----------------------------------------------------------------------------------------
 
@@ -147,7 +168,8 @@ class MessagePump:
 
     async def _use_one_link(self) -> None:
         assert self._tasks is not None
-        link = Link(self._connect(), self._what)
+        prefetch = 0 if self._size or self._portion == 1 else self._portion
+        link = Link(self._connect(prefetch), self._what)
         try:
             with self._stopping.interrupts():
                 await link.open(self._tasks)
@@ -158,20 +180,38 @@ class MessagePump:
             if self._size:
                 await self._receive_batches(link.handler, self._size)
             else:
-                await self._receive_singly(link.handler)
+                await self._receive_singly(link.handler, asked=prefetch)
         finally:
             link.release()
 
-    async def _receive_singly(self, sdk_receiver: ServiceBusReceiver) -> None:
-        def start(message: ServiceBusReceivedMessage) -> None:
-            assert self._tasks is not None
-            self._hold_more(1)
-            self._tasks.start_soon(self._handle_one, receiver, message)
+    async def _receive_singly(self, sdk_receiver: ServiceBusReceiver, asked: int) -> None:
+        """Take messages one by one; for `asked` of them the SDK asked when it opened the link.
 
-        receiver = Receiver(
-            sdk_receiver, self._what, on_message=start, has_room=self._has_room, outlives_link=True
-        )
+        With prefetch the SDK asks for a portion whenever nothing is left of the one before, and what waits in
+        its buffer nobody renews. So a portion is asked for when there is a place for all of it, and is then
+        taken whatever happens meanwhile.
+        """
+
+        def has_room() -> bool:
+            nonlocal asked
+            if not asked:
+                if self._crew.places - self._asked < self._portion:
+                    self._sated = True
+                    return False
+                asked = self._portion
+                self._asked += asked
+            return True
+
+        def take(message: ServiceBusReceivedMessage) -> None:
+            nonlocal asked
+            if asked:
+                asked -= 1
+                self._asked -= 1
+            self._crew.take(receiver, message)
+
+        receiver = Receiver(sdk_receiver, self._what, on_message=take, has_room=has_room, outlives_link=True)
         self._receivers.append(receiver)
+        self._asked += asked
         try:
             await receiver.run()
         except BusError:
@@ -180,6 +220,18 @@ class MessagePump:
             raise
         finally:
             self._receivers.remove(receiver)
+            self._asked -= asked
+            self._changed()
+
+    def _changed(self) -> None:
+        """There may be room again, or nothing left to do."""
+        if self._stopping.is_set:
+            if not (self._crew.held or self._batches):
+                self._none_held.set()
+        elif self._sated and self._crew.places - self._asked >= self._portion:
+            self._sated = False
+            for receiver in self._receivers:
+                receiver.room_made()
 
     async def _linger(self, receiver: Receiver) -> None:
         """Settle over new links what came over one that broke, until nothing of it is left."""
@@ -192,7 +244,7 @@ class MessagePump:
 
     async def _linger_once(self, receiver: Receiver) -> None:
         assert self._tasks is not None
-        link = Link(self._connect(), self._what)
+        link = Link(self._connect(0), self._what)
         try:
             await link.open(self._tasks)
             await receiver.linger(link.handler)
@@ -221,49 +273,15 @@ class MessagePump:
             if not messages:
                 continue
             deliveries = [Delivery(message, settler) for message in messages]
-            self._hold_more(1)
+            self._batches += 1
             try:
-                await self._run(deliveries, renew, self._stopping.pause)
+                await self._handle_batch(deliveries, renew)
             finally:
-                self._hold_more(-1)
+                self._batches -= 1
+                self._changed()
 
-    # -- messages --------------------------------------------------------------------------------------
-
-    def _has_room(self) -> bool:
-        return self._running < self._concurrency and self._held < self._concurrency * _MOST_HELD
-
-    def _hold_more(self, messages: int) -> None:
-        self._held += messages
-        self._run_more(messages)
-        if self._stopping.is_set and not self._held:
-            self._none_held.set()
-
-    def _run_more(self, messages: int) -> None:
-        self._running += messages
-        for receiver in self._receivers:
-            receiver.room_made()
-
-    async def _handle_one(self, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
-        async def renew() -> None:
-            await receiver.renew(message)
-
-        async def pause(seconds: float) -> None:
-            self._run_more(-1)
-            try:
-                await self._stopping.pause(seconds)
-            finally:
-                self._run_more(1)
-
-        delivery = Delivery(message, receiver)
-        try:
-            await self._run([delivery], renew, pause)
-        finally:
-            if not delivery.tried:
-                receiver.leave()
-            self._hold_more(-1)
-
-    async def _run(
-        self, deliveries: Sequence[Delivery], renew: Callable[[], Awaitable[None]], pause: Pause
+    async def _handle_batch(
+        self, deliveries: Sequence[Delivery], renew: Callable[[], Awaitable[None]]
     ) -> None:
         now = datetime.now(timezone.utc)
         lease = Lease(
@@ -275,15 +293,12 @@ class MessagePump:
         )
         try:
             with self._giving_up.interrupts():
-                await holding(lease, renew, partial(self._handle, deliveries, pause), self._what)
+                handle = partial(self._handle, deliveries, self._stopping.pause)
+                await holding(lease, renew, handle, self._what)
             if self._giving_up.is_set:
                 await self._give_back(deliveries)
-        except LockLost as error:
-            _log.warning("%s", error)
-        except BusError as error:
-            _log.warning("%s; it will be delivered again", error)
-        except Exception:  # the handler's own failure; the messages come back, and the log has the reason
-            _log.exception("handling a message of %s failed", self._what)
+        except Exception as error:
+            tell(error, self._what)
 
     async def _give_back(self, deliveries: Sequence[Delivery]) -> None:
         with anyio.move_on_after(_GIVE_BACK):

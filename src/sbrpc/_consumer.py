@@ -124,5 +124,7 @@ class Consumer:
             max_wait_time=ACCEPT_WAIT,
         )
 
-    def _receiver(self) -> ServiceBusReceiver:
-        return self._client().get_subscription_receiver(self._topic, self._subscription.name)
+    def _receiver(self, prefetch: int) -> ServiceBusReceiver:
+        return self._client().get_subscription_receiver(
+            self._topic, self._subscription.name, prefetch_count=prefetch
+        )

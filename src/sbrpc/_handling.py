@@ -14,10 +14,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from time import monotonic
+from typing import Any
 
 import anyio
 import anyio.to_thread
-from tenacity import retry_all, retry_if_exception_type
+from tenacity import RetryCallState, before_nothing, retry_all, retry_if_exception_type
 
 from ._receiving import Delivery, Pause, Stopped
 from ._subscriptions import (
@@ -49,6 +51,8 @@ _log = logging.getLogger("sbrpc.events")
 # Whoever may publish can make types up; beyond so many they are counted together only.
 _MOST_COUNTS = 1000
 
+_HANDLED = Handled()
+
 
 class Handling:
     """What the pumps call: decodes, routes, runs and settles the messages of one subscription."""
@@ -68,6 +72,10 @@ class Handling:
         Raises:
             BusError: a message could not be settled; in a session, the ones after it have not been touched.
         """
+        if len(deliveries) == 1:
+            job = self._resolve(deliveries[0])
+            await self._settle(deliveries, await self._run([job], pause) if isinstance(job, Job) else job)
+            return
         resolved = [self._resolve(delivery) for delivery in deliveries]
         for group in groups(resolved):
             jobs = [job for job in resolved[group] if isinstance(job, Job)]
@@ -154,29 +162,56 @@ async def attempt(
 
     Only cancellation leaves it as an exception.
     """
+    if handler.retry.before is not before_nothing:  # who wants to hear of every attempt does
+        return await _attempts(handler, jobs, pause, threads)
+    began = monotonic()
+    try:
+        await _call(handler, jobs, threads)
+    except Exception as error:
+        _tell(handler, jobs, 1)
+        return await _attempts(handler, jobs, pause, threads, first=error, began=began)
+    return _HANDLED
+
+
+async def _attempts(
+    handler: Handler,
+    jobs: Sequence[Job],
+    pause: Pause,
+    threads: anyio.CapacityLimiter,
+    *,
+    first: Exception | None = None,
+    began: float = 0.0,
+) -> Handled | Failed | Interrupted:
+    """Call a handler as its policy says, which is told of a first attempt that has failed already.
+
+    Most events need no other one, and asking a policy takes longer than decoding an event.
+    """
     attempts = 0
 
     async def once() -> None:
         nonlocal attempts
         number, attempts = attempts, attempts + 1
+        if first is not None and not number:
+            raise first
         try:
             await _call(
                 handler, [replace(job, info=replace(job.info, attempt=number)) for job in jobs], threads
             )
         except Exception:
-            _log.warning(
-                "%s failed on %s (attempt %d)",
-                handler.name,
-                ", ".join(f"{job.info.type} {job.info.id}" for job in jobs[:3]),
-                attempts,
-                exc_info=True,
-                extra=_log_fields(jobs),
-            )
+            _tell(handler, jobs, attempts)
             raise
+
+    def before(state: RetryCallState) -> None:
+        if first is not None and state.attempt_number == 1:
+            state.start_time = began
+        handler.retry.before(state)
 
     # Whatever the policy retries, cancellation is not retried.
     policy = handler.retry.copy(
-        sleep=pause, retry=retry_all(retry_if_exception_type(Exception), handler.retry.retry), reraise=True
+        sleep=pause,
+        retry=retry_all(retry_if_exception_type(Exception), handler.retry.retry),
+        before=before,
+        reraise=True,
     )
     try:
         await policy(once)
@@ -184,7 +219,18 @@ async def attempt(
         return Interrupted()
     except Exception as error:  # the handler's own; its type and message go into the dead letter
         return Failed(error, attempts)
-    return Handled()
+    return _HANDLED
+
+
+def _tell(handler: Handler, jobs: Sequence[Job], attempts: int) -> None:
+    _log.warning(
+        "%s failed on %s (attempt %d)",
+        handler.name,
+        ", ".join(f"{job.info.type} {job.info.id}" for job in jobs[:3]),
+        attempts,
+        exc_info=True,
+        extra=_log_fields(jobs),
+    )
 
 
 async def _call(handler: Handler, jobs: Sequence[Job], threads: anyio.CapacityLimiter) -> None:
@@ -202,18 +248,18 @@ async def _call(handler: Handler, jobs: Sequence[Job], threads: anyio.CapacityLi
 
 
 async def _invoke(handler: Handler, jobs: Sequence[Job], threads: anyio.CapacityLimiter) -> None:
-    events = [job.event for job in jobs]
-    infos = [job.info for job in jobs]
-    arguments: list[object] = [events, infos] if handler.batch else [events[0], infos[0]]
-    call = partial(handler.function, *arguments[: 2 if handler.takes_info else 1])
+    events: Any = [job.event for job in jobs] if handler.batch else jobs[0].event
+    infos: Any = [job.info for job in jobs] if handler.batch else jobs[0].info
+    arguments = (events, infos) if handler.takes_info else (events,)
     # The cause of what a handler publishes. A batch has no single one.
-    token = current_event.set(infos[0] if len(infos) == 1 else None)
+    token = current_event.set(jobs[0].info if len(jobs) == 1 else None)
     try:
         if handler.is_async:
-            result = call()
+            result = handler.function(*arguments)
         else:
             # On a lost lock nobody waits for the thread: it cannot be stopped, and the fencing token is there
             # for what it may still write.
+            call = partial(handler.function, *arguments)
             result = await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=threads)
         if inspect.isawaitable(result):
             await result
