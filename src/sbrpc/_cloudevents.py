@@ -25,7 +25,7 @@ from .event import CloudEvent, is_extension_name
 __all__ = ["body_of", "from_message", "in_batches", "published", "to_message", "trace_of"]
 
 _PREFIX = "cloudEvents_"
-_PREFIXES = (_PREFIX, "cloudEvents:")
+_PREFIXES = (_PREFIX, "cloudEvents:")  # of one length
 _STRUCTURED = "application/cloudevents"
 _STRUCTURED_JSON = "application/cloudevents+json"
 _SPEC_VERSION = "1.0"
@@ -102,18 +102,17 @@ def _trace_of(event: CloudEvent) -> dict[str | bytes, Any]:
 
 def trace_of(message: ServiceBusMessage) -> dict[str, str]:
     """The W3C trace context beside the event: `traceparent` and, where there is one, `tracestate`."""
-    found = {
-        name: value
-        for name, value in _text_properties(message)
-        if name in ("traceparent", "tracestate", "Diagnostic-Id") and isinstance(value, str)
-    }
-    traceparent = found.get("traceparent") or found.get("Diagnostic-Id")
+    properties: Mapping[Any, Any] = message.application_properties or {}
+
+    def text(name: str) -> str | None:
+        value = _text(properties.get(name.encode(), properties.get(name)))
+        return value if isinstance(value, str) else None
+
+    traceparent, tracestate = text("traceparent") or text("Diagnostic-Id"), text("tracestate")
     if traceparent is None:
         return {}
-    return {
-        "traceparent": traceparent,
-        **({"tracestate": found["tracestate"]} if "tracestate" in found else {}),
-    }
+    trace = {"traceparent": traceparent}
+    return trace if tracestate is None else {**trace, "tracestate": tracestate}
 
 
 def from_message(message: ServiceBusMessage) -> CloudEvent:
@@ -125,12 +124,11 @@ def from_message(message: ServiceBusMessage) -> CloudEvent:
     content_type = message.content_type or ""
     if content_type.lower().startswith(_STRUCTURED):
         return _from_structured(content_type, body_of(message))
-    attributes = {
-        name: value
-        for prefixed, value in _text_properties(message)
-        for name in _attribute_name(prefixed)
-        if value is not None
-    }
+    attributes: dict[str, Any] = {}
+    for key, value in (message.application_properties or {}).items():
+        name = _text(key)
+        if value is not None and isinstance(name, str) and name.startswith(_PREFIXES):
+            attributes[name[len(_PREFIX) :]] = _text(value)
     if content_type:
         attributes["datacontenttype"] = content_type
     else:
@@ -155,28 +153,15 @@ def body_of(message: ServiceBusMessage) -> bytes:
     )
 
 
-def _text_properties(message: ServiceBusMessage) -> Iterable[tuple[str, Any]]:
+def _text(value: Any) -> Any:
     # The SDK hands out received keys and strings as bytes and those of a message built here as str. It
     # does not tell an AMQP string from AMQP binary, so bytes that are not UTF-8 stay what they are.
-    for key, value in (message.application_properties or {}).items():
-        yield _text(key), _text(value)
-
-
-def _text(value: Any) -> Any:
     if isinstance(value, bytes):
         try:
             return value.decode()
         except UnicodeDecodeError:
             return value
     return value
-
-
-def _attribute_name(prefixed: Any) -> tuple[str, ...]:
-    if isinstance(prefixed, str):
-        for prefix in _PREFIXES:
-            if prefixed.startswith(prefix):
-                return (prefixed[len(prefix) :],)
-    return ()
 
 
 def _from_structured(content_type: str, body: bytes) -> CloudEvent:

@@ -26,17 +26,19 @@ from ._receiving import Appetite, Delivery, Direct, Handle, Stopping
 from ._sdk import is_transient, reconnecting, translated
 from .errors import BusError
 
-__all__ = ["MessagePump", "portion"]
+__all__ = ["MessagePump", "portions"]
 
 _log = logging.getLogger("sbrpc.competing")
 
-# A distant broker is asked over several links side by side: one for so many handlers.
-_PER_LINK = 8
+# One link asks for single messages. Others ask for several at a time, which spares a request for each: for up
+# to so many, or half of what may be handled at a time where that is less. Further ones are of use where the
+# broker is far away: one of them for so many handlers.
+_MOST_AT_ONCE = 8
+_LEAST_AT_ONCE = 4
+_PER_LINK = 16
 
-# Asking for two messages at a time saves half of the requests, and keeps one handler of so many waiting for
-# company when all are busy. More at a time for more handlers, until there is nothing more to be saved.
-_PER_PORTION = 8
-_LARGEST_PORTION = 8
+# Each link is busy with one batch; there is one for so many handlers.
+_PER_BATCH = 8
 
 # A batch is asked for in turns of this length, between which stopping is noticed. The SDK would forget what
 # it has of a batch if it were interrupted.
@@ -45,9 +47,10 @@ _BATCH_WAIT = 1.0
 _GIVE_BACK = 2.0
 
 
-def portion(concurrency: int) -> int:
-    """How many messages a link asks for at a time, for so many handlers."""
-    return max(1, min(concurrency // _PER_PORTION, _LARGEST_PORTION))
+def portions(concurrency: int) -> list[int]:
+    """How many messages each link asks for at a time, for so many handlers."""
+    several = min(concurrency // 2, _MOST_AT_ONCE)
+    return [1, *[several] * max(1, concurrency // _PER_LINK)] if several >= _LEAST_AT_ONCE else [1]
 
 
 class MessagePump:
@@ -72,21 +75,21 @@ class MessagePump:
         self._connect = connect
         self._handle = handle
         self._what = what
-        self._concurrency = concurrency
         self._size = size
         self._on_done = on_done
         self._stopping = Stopping()
         self._giving_up = Stopping()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._receivers: list[Receiver] = []
-        self._portion = portion(concurrency)
+        self._portions = portions(concurrency) if size is None else [0] * -(-concurrency // _PER_BATCH)
+        """How many messages each link asks for at a time; none of its own accord where it takes batches."""
         self._crew = Crew(
             handle, what=what, concurrency=concurrency, stopping=self._stopping, on_change=self._changed
         )
         self._asked = 0
         """Messages that were asked for and have not come; each has its place."""
-        self._sated = False
-        """Whether a receiver waits for room."""
+        self._sated: dict[Receiver, int] = {}
+        """Who waits for leave to ask for so many more."""
         self._batches = 0
         self._none_held = anyio.Event()
         self._attached = False
@@ -119,9 +122,9 @@ class MessagePump:
         """
         failures: list[BusError] = []
 
-        async def link() -> None:
+        async def link(portion: int) -> None:
             try:
-                await self._link()
+                await self._link(portion)
             except BusError as error:
                 failures.append(error)
                 tasks.cancel_scope.cancel()
@@ -130,8 +133,8 @@ class MessagePump:
             self._tasks = tasks
             crew = await tasks.start(self._run_crew)
             async with anyio.create_task_group() as links:
-                for number in range(-(-self._concurrency // _PER_LINK)):
-                    links.start_soon(link, name=f"link {number + 1} to {self._what}")
+                for number, portion in enumerate(self._portions, 1):
+                    links.start_soon(link, portion, name=f"link {number} to {self._what}")
                 await self._none_held.wait()
                 for receiver in self._receivers:
                     receiver.stop()
@@ -147,7 +150,7 @@ class MessagePump:
 
     # -- links -----------------------------------------------------------------------------------------
 
-    async def _link(self) -> None:
+    async def _link(self, portion: int) -> None:
         """One link after the other, as each may break."""
         linking = AsyncRetrying(
             retry=retry_if_exception(self._is_worth_retrying),
@@ -156,7 +159,7 @@ class MessagePump:
             reraise=True,
         )
         while not self._stopping.is_set:
-            await linking.copy()(self._use_one_link)
+            await linking.copy()(self._use_one_link, portion)
 
     def _is_worth_retrying(self, error: BaseException) -> bool:
         if not isinstance(error, BusError) or not (self._attached or is_transient(error)):
@@ -166,10 +169,9 @@ class MessagePump:
             _log.warning("the link to %s failed, trying again: %s", self._what, error)
         return True
 
-    async def _use_one_link(self) -> None:
+    async def _use_one_link(self, portion: int) -> None:
         assert self._tasks is not None
-        prefetch = 0 if self._size or self._portion == 1 else self._portion
-        link = Link(self._connect(prefetch), self._what)
+        link = Link(self._connect(portion if portion > 1 else 0), self._what)
         try:
             with self._stopping.interrupts():
                 await link.open(self._tasks)
@@ -180,26 +182,30 @@ class MessagePump:
             if self._size:
                 await self._receive_batches(link.handler, self._size)
             else:
-                await self._receive_singly(link.handler, asked=prefetch)
+                await self._receive_singly(link.handler, portion)
         finally:
             link.release()
 
-    async def _receive_singly(self, sdk_receiver: ServiceBusReceiver, asked: int) -> None:
-        """Take messages one by one; for `asked` of them the SDK asked when it opened the link.
+    async def _receive_singly(self, sdk_receiver: ServiceBusReceiver, portion: int) -> None:
+        """Take messages one by one.
 
-        With prefetch the SDK asks for a portion whenever nothing is left of the one before, and what waits in
-        its buffer nobody renews. So a portion is asked for when there is a place for all of it, and is then
-        taken whatever happens meanwhile.
+        With prefetch the SDK asks for a portion when it opens the link, and again whenever nothing is left of
+        it; what waits in its buffer nobody renews. So a portion is asked for when there is a place for all of
+        it, and is then taken whatever happens meanwhile.
         """
+        asked = 0
+
+        def ask() -> None:
+            nonlocal asked
+            asked = portion
+            self._asked += portion
 
         def has_room() -> bool:
-            nonlocal asked
             if not asked:
-                if self._crew.places - self._asked < self._portion:
-                    self._sated = True
+                if not self._may_ask(portion):
+                    self._sated[receiver] = portion
                     return False
-                asked = self._portion
-                self._asked += asked
+                ask()
             return True
 
         def take(message: ServiceBusReceivedMessage) -> None:
@@ -208,10 +214,12 @@ class MessagePump:
                 asked -= 1
                 self._asked -= 1
             self._crew.take(receiver, message)
+            self._changed()
 
         receiver = Receiver(sdk_receiver, self._what, on_message=take, has_room=has_room, outlives_link=True)
         self._receivers.append(receiver)
-        self._asked += asked
+        if portion > 1:
+            ask()
         try:
             await receiver.run()
         except BusError:
@@ -220,17 +228,25 @@ class MessagePump:
             raise
         finally:
             self._receivers.remove(receiver)
+            self._sated.pop(receiver, None)
             self._asked -= asked
             self._changed()
+
+    def _may_ask(self, portion: int) -> bool:
+        places = self._crew.places - self._asked
+        if portion == 1 and len(self._portions) > 1:
+            # What is left where there is no place for a portion. Single messages are the dearest.
+            return places > 0 and not self._asked and places < self._portions[-1]
+        return places >= portion
 
     def _changed(self) -> None:
         """There may be room again, or nothing left to do."""
         if self._stopping.is_set:
             if not (self._crew.held or self._batches):
                 self._none_held.set()
-        elif self._sated and self._crew.places - self._asked >= self._portion:
-            self._sated = False
-            for receiver in self._receivers:
+        elif self._sated and any(map(self._may_ask, self._sated.values())):
+            sated, self._sated = self._sated, {}
+            for receiver in sated:
                 receiver.room_made()
 
     async def _linger(self, receiver: Receiver) -> None:

@@ -84,7 +84,7 @@ class CloudEvent:
 
 def is_extension_name(name: str) -> bool:
     """Whether an attribute can be an extension: in the specification's letters, and not one of its own."""
-    return _NAME.fullmatch(name) is not None and name not in _OWN
+    return name not in _OWN and _NAME.fullmatch(name) is not None
 
 
 class Event(BaseModel):
