@@ -6,6 +6,7 @@ handled here, one per link. Knows nothing of events or calls; what a message mea
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timezone
@@ -87,9 +88,14 @@ class MessagePump:
             handle, what=what, concurrency=concurrency, stopping=self._stopping, on_change=self._changed
         )
         self._asked = 0
-        """Messages that were asked for and have not come; each has its place."""
+        """Messages that were asked for, or will be, and have not come; each has its place."""
         self._sated: dict[Receiver, int] = {}
         """Who waits for leave to ask for so many more."""
+        self._several = 0
+        """Links that are open and ask for several messages."""
+        self._opening = 0
+        """Links that wait for places before they are opened."""
+        self._room = asyncio.Event()
         self._batches = 0
         self._none_held = anyio.Event()
         self._attached = False
@@ -171,7 +177,12 @@ class MessagePump:
 
     async def _use_one_link(self, portion: int) -> None:
         assert self._tasks is not None
-        link = Link(self._connect(portion if portion > 1 else 0), self._what)
+        link = Link(self._connect(max(0, portion - 1)), self._what)
+        with self._stopping.interrupts():
+            await self._reserve(portion)
+        if self._stopping.is_set:
+            return
+        reserved = portion
         try:
             with self._stopping.interrupts():
                 await link.open(self._tasks)
@@ -182,44 +193,67 @@ class MessagePump:
             if self._size:
                 await self._receive_batches(link.handler, self._size)
             else:
+                reserved = 0
                 await self._receive_singly(link.handler, portion)
         finally:
+            self._asked -= reserved
+            self._changed()
             link.release()
+
+    async def _reserve(self, portion: int) -> None:
+        """Wait for places for what the SDK asks for when it opens a link."""
+        self._opening += 1
+        try:
+            while self._crew.places - self._asked < portion:
+                self._room.clear()
+                await self._room.wait()
+        finally:
+            self._opening -= 1
+        self._asked += portion
 
     async def _receive_singly(self, sdk_receiver: ServiceBusReceiver, portion: int) -> None:
         """Take messages one by one.
 
-        With prefetch the SDK asks for a portion when it opens the link, and again whenever nothing is left of
-        it; what waits in its buffer nobody renews. So a portion is asked for when there is a place for all of
-        it, and is then taken whatever happens meanwhile.
+        The SDK asks for one message more than it is to prefetch: when it opens the link, and again whenever
+        nothing is left of them. What waits in its buffer nobody renews. So a portion is asked for when there
+        is a place for all of it, and is then taken whatever happens meanwhile.
         """
-        asked = 0
-
-        def ask() -> None:
-            nonlocal asked
-            asked = portion
-            self._asked += portion
+        asked = portion
+        begun = True
+        loop = asyncio.get_running_loop()
 
         def has_room() -> bool:
+            nonlocal asked
+            if not begun:
+                return False
             if not asked:
                 if not self._may_ask(portion):
                     self._sated[receiver] = portion
                     return False
-                ask()
+                asked = portion
+                self._asked += portion
             return True
 
         def take(message: ServiceBusReceivedMessage) -> None:
-            nonlocal asked
+            nonlocal asked, begun
             if asked:
                 asked -= 1
                 self._asked -= 1
             self._crew.take(receiver, message)
             self._changed()
+            # Its handler goes first. Many are done at their first turn, and leave something to be settled
+            # before there is anything to wait for.
+            begun = False
+            loop.call_soon(go_on)
+
+        def go_on() -> None:
+            nonlocal begun
+            begun = True
+            receiver.room_made()
 
         receiver = Receiver(sdk_receiver, self._what, on_message=take, has_room=has_room, outlives_link=True)
         self._receivers.append(receiver)
-        if portion > 1:
-            ask()
+        self._several += portion > 1
         try:
             await receiver.run()
         except BusError:
@@ -230,12 +264,13 @@ class MessagePump:
             self._receivers.remove(receiver)
             self._sated.pop(receiver, None)
             self._asked -= asked
+            self._several -= portion > 1
             self._changed()
 
     def _may_ask(self, portion: int) -> bool:
         places = self._crew.places - self._asked
-        if portion == 1 and len(self._portions) > 1:
-            # What is left where there is no place for a portion. Single messages are the dearest.
+        if portion == 1 and self._several:
+            # For the places that are left where there is none for several. Single messages are the dearest.
             return places > 0 and not self._asked and places < self._portions[-1]
         return places >= portion
 
@@ -244,7 +279,10 @@ class MessagePump:
         if self._stopping.is_set:
             if not (self._crew.held or self._batches):
                 self._none_held.set()
-        elif self._sated and any(map(self._may_ask, self._sated.values())):
+            return
+        if self._opening:
+            self._room.set()
+        if self._sated and any(map(self._may_ask, self._sated.values())):
             sated, self._sated = self._sated, {}
             for receiver in sated:
                 receiver.room_made()

@@ -93,11 +93,12 @@ def collected() -> Iterator[None]:
 
 @pytest.fixture
 async def emulator() -> AsyncIterator[Emulator]:
-    """A namespace with one topic: a subscription with sessions, and two without."""
+    """A namespace with one topic: subscriptions with sessions and without."""
     subscriptions = (
         Subscription("ordered", requires_session=True),
         Subscription("brief", requires_session=True, lock_duration=1),
         Subscription("parallel"),
+        Subscription("fleeting", lock_duration=1),
         Subscription("other"),
     )
     async with Emulator(topics=[Topic("events", subscriptions=subscriptions)]) as running:
@@ -428,12 +429,15 @@ async def test_unknown_type_is_completed_where_declared(
     assert left(emulator, "parallel") == 0
 
 
-async def test_lost_lock_cancels_the_handler(new_bus: Callable[..., EventBus], emulator: Emulator) -> None:
-    """A handler whose session lock is gone is cancelled; the event comes again, with a greater token."""
+@pytest.mark.parametrize("subscription", ["brief", "fleeting"])
+async def test_lost_lock_cancels_the_handler(
+    new_bus: Callable[..., EventBus], emulator: Emulator, subscription: str
+) -> None:
+    """A handler whose lock is gone is cancelled; the event comes again, with a greater token."""
     bus, seen = new_bus(), Seen()
     cancelled: list[int] = []
 
-    @bus.on(Created, subscription="brief")
+    @bus.on(Created, subscription=subscription)
     async def handle(event: Created, info: EventInfo) -> None:
         seen.add(event, info)
         if len(seen.events) == 1:
@@ -498,6 +502,66 @@ async def test_event_is_settled_over_another_link(
         await counted(bus, "handled", 1)
     assert len(seen.events) == 1
     assert left(emulator, "parallel") == 0
+
+
+async def test_process_asks_for_what_it_has_a_place_for(
+    new_bus: Callable[..., EventBus], emulator: Emulator
+) -> None:
+    """Where every handler of one process is busy, nothing waits there that another one could handle."""
+    go, seen = anyio.Event(), Seen()
+
+    def busy() -> EventBus:
+        bus = new_bus()
+
+        @bus.on(Created, subscription="parallel", concurrency=9)
+        async def handle(event: Created, info: EventInfo) -> None:
+            seen.add(event.n, info)
+            await go.wait()
+
+        return bus
+
+    async with new_bus() as publisher, busy() as one, busy() as other:
+        await one.ready(HANGS)
+        await other.ready(HANGS)
+        await publisher.publish_many([Created(movie="7", n=n) for n in range(20)])
+        await seen.until(18)
+        assert len(set(seen.events)) == 18
+        go.set()
+        await seen.until(20)
+    assert [info.delivery_count for info in seen.infos] == [0] * 20
+    assert left(emulator, "parallel") == 0
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("collected")
+async def test_connection_that_breaks_while_all_are_busy(
+    new_bus: Callable[..., EventBus], emulator: Emulator
+) -> None:
+    """What runs is settled, what comes after it is handled, each once and no more at a time than before."""
+    bus, seen, go = new_bus(), Seen(), anyio.Event()
+    running = most = 0
+
+    @bus.on(Created, subscription="parallel", concurrency=8)
+    async def handle(event: Created, info: EventInfo) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        seen.add(event.n, info)
+        await go.wait()
+        running -= 1
+
+    async with bus:
+        await bus.publish_many([Created(movie="7", n=n) for n in range(8)])
+        await seen.until(8)
+        await emulator.restart()
+        await bus.publish_many([Created(movie="7", n=n) for n in range(8, 12)])
+        await anyio.sleep(1)  # until links are there again; finishing sooner would be the easier case
+        go.set()
+        await counted(bus, "handled", 12)
+    assert sorted(seen.events) == list(range(12))
+    assert [info.delivery_count for info in seen.infos] == [0] * 12
+    assert most == 8
 
 
 # -- batches -------------------------------------------------------------------------------------------
