@@ -98,7 +98,7 @@ async def emulator() -> AsyncIterator[Emulator]:
         Subscription("ordered", requires_session=True),
         Subscription("brief", requires_session=True, lock_duration=1),
         Subscription("parallel"),
-        Subscription("fleeting", lock_duration=1),
+        Subscription("fleeting", lock_duration=5),
         Subscription("other"),
     )
     async with Emulator(topics=[Topic("events", subscriptions=subscriptions)]) as running:
