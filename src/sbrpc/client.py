@@ -109,6 +109,7 @@ class RpcClient:
             raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
         if not reply_queue:
             raise ValueError("reply_queue must be the name of a queue with sessions: 'gateway.replies'")
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._connection = connection
         self._reply_queue = reply_queue
         self._instance = _instance_id(name)
@@ -133,6 +134,7 @@ class RpcClient:
     async def __aenter__(self) -> RpcClient:
         if self._stack is not None:
             raise NotRunning("this client is already running")
+        self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             self._bus = bus = await stack.enter_async_context(_sdk.client_for(self._connection))
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
@@ -278,6 +280,14 @@ class RpcClient:
             raise _not_running()
         return self._channel, self._tasks
 
+    def _check_loop(self) -> None:
+        # What belongs to one loop and is used from another works now and then, and hangs otherwise.
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise NotRunning(
+                "the client runs in another event loop; from a thread, call it there, for instance with "
+                "asyncio.run_coroutine_threadsafe"
+            )
+
     def _trouble(self) -> str:
         troubles = [self._channel.failure] if self._channel is not None else []
         troubles += [sender.failure for sender in self._senders.values()]
@@ -300,6 +310,7 @@ class RpcClient:
         return f"{self._ids}{next(self._count):x}"
 
     async def _call(self, queue: str, spec: MethodSpec, request: Any, info: Known) -> Any:
+        self._check_loop()
         body = encode(spec, request)
         if spec.kind is MethodKind.ONE_WAY:
             return await self._command(queue, spec, body, info)
@@ -363,6 +374,7 @@ class RpcClient:
     async def _stream(
         self, queue: str, spec: MethodSpec, request: Any, info: Known
     ) -> AsyncGenerator[Any, None]:
+        self._check_loop()
         channel, _ = self._running()
         body = encode(spec, request)
         inflow = Inflow(spec.window)

@@ -13,6 +13,7 @@ Owns the sender of the topic and the life of the consumers. Decides nothing abou
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections import Counter
@@ -143,6 +144,7 @@ class EventBus:
         self._middleware = tuple(middleware)
         self._subscriptions: dict[str, Subscribed] = {}
         self._consumers: list[Consumer] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._client: ServiceBusClient | None = None
         self._sender: Sender | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -400,6 +402,8 @@ class EventBus:
     def _sending(self) -> Sender:
         if self._tasks is None or self._client is None:
             raise NotRunning("the event bus does not run: publish inside `async with bus`")
+        if self._loop is not asyncio.get_running_loop():
+            raise NotRunning("the event bus runs in another event loop; publish there")
         if self._failure is not None:
             raise self._failure
         if self._sender is None:
@@ -428,6 +432,7 @@ class EventBus:
             raise NotRunning("this event bus runs already; make another one for another `async with`")
         self._failure = None
         self._draining = False
+        self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             self._client = await stack.enter_async_context(client_for(self._connection))
             self._tasks = await anyio.create_task_group().__aenter__()

@@ -8,11 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from azure.servicebus.aio import ServiceBusClient
 
 from sbrpc import BusError, Contract, ContractError, Event, EventBus, RpcClient, RpcServer, method
 from sbrpc.emulator import Emulator
+from sbrpc.errors import NotRunning
 from sbrpc.topology import Queue, Subscription, Topic
 
 HANGS = 60
@@ -60,6 +62,20 @@ async def test_a_client_for_another_entity_is_an_error_at_once(emulator: Emulato
         ):
             with pytest.raises(BusError, match="does not match the EntityPath"):
                 await bus.publish(Shown(film=7))
+
+
+async def test_another_event_loop_is_named(emulator: Emulator) -> None:
+    """A client or a bus used from a loop in another thread says so, instead of working now and then."""
+    string = emulator.connection_string
+    with anyio.fail_after(HANGS):
+        async with (
+            RpcClient(string, reply_queue="gateway.replies") as client,
+            EventBus(string, topic="events", source="/films") as bus,
+        ):
+            films = client.of(Films)
+            for use in (lambda: films.show(7), lambda: bus.publish(Shown(film=7))):
+                with pytest.raises(NotRunning, match="another event loop"):
+                    await anyio.to_thread.run_sync(anyio.run, use)
 
 
 async def test_a_handler_that_waits_for_what_was_cancelled_ends_nothing_else(emulator: Emulator) -> None:
