@@ -52,6 +52,10 @@ class Rig:
         peers = [each.peer for each in connections if name in str(each.peer.amqp.properties)]
         return sum(faults.cut(container_id=peer.container_id).fired for peer in peers)
 
+    def received(self) -> int:
+        """How often a request was delivered to a server."""
+        return self.emulator.books[QUEUE].receives
+
     def noted(self) -> set[str]:
         """Values of the one-way calls that were carried out."""
         if self.server is not None:
