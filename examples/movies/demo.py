@@ -140,6 +140,7 @@ class Story:
         """Wait until the read model has so many films that pass the filters."""
         began, have = perf_counter(), -1
         while have != total and perf_counter() < began + 30:
+            await anyio.sleep(0.02)  # to leave the processor to what is waited for
             have = (await self.call("GET", "/movies", params={"limit": 1, **filters}))["total"]
         console.print(
             f"… and seen {(perf_counter() - began) * 1000:.0f} ms later in the read model, {have} films"
