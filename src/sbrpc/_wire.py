@@ -231,9 +231,9 @@ def ping_message(ping_id: str, session_id: str) -> AmqpAnnotatedMessage:
 
 
 def compose(
-    body: bytes | list[bytes], application: dict[str, Any], lifetime: int | None, **properties: Any
+    body: bytes, application: dict[str, Any], lifetime: int | None, **properties: Any
 ) -> AmqpAnnotatedMessage:
-    """A message with one or several data sections. `lifetime` is in milliseconds."""
+    """A message with one data section. `lifetime` is in milliseconds."""
     # The SDK's plain message class spends more time on being built than on being encoded, and cuts off the
     # milliseconds of a time to live.
     return AmqpAnnotatedMessage(
