@@ -11,6 +11,7 @@ import fnmatch
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextvars import copy_context
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from ._answers import AnswerPart, Unconfirmed
 from ._decide import Decision, Outcome, Settlement, What, decide, decide_unsent
 from ._handlers import Handler, Registry
 from ._job import Job, Turns, keep_deadlines
+from ._receiving import isolated
 from ._replies import Expected, ReplyChannel
 from ._sdk import bounded
 from ._sender import Sender
@@ -251,9 +253,11 @@ class Worker:
             return Outcome(job.stopped, note=job.cancellation.reason or "")
         outcome: Outcome | None = None
         job.began(turns)
+        # As if it had a task of its own: what it sets of context variables is gone with it.
+        context = copy_context()
+        context.run(deadline(job.deadline).__enter__)
         try:
-            with deadline(job.deadline):
-                outcome = await self._call(job, handler, value)
+            outcome = await isolated(self._call(job, handler, value), context)
         except BaseException as error:
             if not job.done(turns, error):
                 raise

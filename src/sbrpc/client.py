@@ -245,6 +245,9 @@ class RpcClient:
 
         A stub is cheap and may be kept. `queue` is the service's request queue, its name unless given;
         `timeout` in seconds, `metadata` and the ordering `key` apply to every call through this stub.
+
+        Raises:
+            ValueError: the timeout is no number, or a key of the metadata is reserved.
         """
         self._running()
         check_contract(contract)

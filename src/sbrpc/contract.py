@@ -16,6 +16,7 @@ Bus: what calling does is the `Invoker`'s business.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import sys
 import typing
@@ -89,6 +90,12 @@ class CallOptions:
     timeout: float | None = None
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     key: str | None = None
+
+    def __post_init__(self) -> None:
+        # One that is over already is the business of the call, which then raises DeadlineExceeded.
+        timeout = self.timeout
+        if timeout is not None and (not isinstance(timeout, int | float) or math.isnan(timeout)):
+            raise ValueError(f"timeout must be a number of seconds, not {timeout!r}")
 
     def over(self, general: CallOptions) -> CallOptions:
         """These options with the general ones behind them: the shorter timeout, both metadata, our key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -124,6 +125,17 @@ async def test_what_cannot_be_published_is_named_before_it_is_sent(
             with pytest.raises((ContractError, ValueError), match=match):
                 await bus.publish(Shown(film=7), **wrong)
             assert await bus.publish(Shown(film=8))
+
+
+@pytest.mark.parametrize("timeout", ["5", math.nan, timedelta(seconds=5)])
+async def test_a_timeout_is_a_number(emulator: Emulator, timeout: Any) -> None:
+    """What is none is named where it is given, to a stub as to a call."""
+    with anyio.fail_after(HANGS):
+        async with RpcClient(emulator.connection_string, reply_queue="gateway.replies") as client:
+            with pytest.raises(ValueError, match="timeout must be a number of seconds, not"):
+                client.of(Films, timeout=timeout)
+            with pytest.raises(ValueError, match="timeout must be a number of seconds, not"):
+                await client.of(Films).show(1, timeout=timeout)
 
 
 def test_names_are_needed() -> None:

@@ -7,9 +7,11 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 
 import anyio
+import anyio.lowlevel
 import pytest
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
@@ -195,6 +197,26 @@ async def test_a_server_is_used_as_it_is(bench: Bench) -> None:
         assert [movie.id async for movie in movies.export(3)] == [0, 1, 2]
     async with bench.service_for(Movies, announcing_server(bench.connection)) as movies:
         assert (await movies.get_movie(GetMovie(id=1))).title == "none"
+
+
+async def test_what_a_handler_sets_of_context_variables_is_gone_with_it(bench: Bench) -> None:
+    """One task serves many calls; none finds the user, the tenant or the trace of the call before it."""
+    caller: ContextVar[int] = ContextVar("caller", default=0)
+    found: list[int] = []
+
+    async def remember(request: GetMovie) -> Movie:
+        found.append(caller.get())
+        caller.set(request.id)
+        await anyio.lowlevel.checkpoint()
+        return Movie(id=caller.get(), title="")
+
+    async with bench.service_for(Movies, {Movies.get_movie: remember}) as movies:
+        for id in (1, 2, 3):
+            assert (await movies.get_movie(GetMovie(id=id))).id == id
+        async with anyio.create_task_group() as group:
+            for id in range(4, 24):
+                group.start_soon(movies.get_movie, GetMovie(id=id))
+    assert found == [0] * 23
 
 
 async def test_what_has_no_handler_is_unimplemented(bench: Bench) -> None:
