@@ -35,20 +35,20 @@ class Outgoing:
 
     __slots__ = ("abandoned", "deadline", "group", "key", "size")
 
-    alone = False
+    alone: bool = False
     """Whether it must not share a batch."""
 
     def __init__(
         self, size: int, deadline: Deadline, *, group: str | None = None, key: str | None = None
     ) -> None:
-        self.size = size
+        self.size: int = size
         """Bytes, estimated from above."""
-        self.deadline = deadline
-        self.group = group
+        self.deadline: Deadline = deadline
+        self.group: str | None = group
         """Only one group shares a batch; the session id, where order or addressing depends on it."""
-        self.key = key
+        self.key: str | None = key
         """Neighbours of one key share a message; with None it travels by itself."""
-        self.abandoned = False
+        self.abandoned: bool = False
         """Nobody wants to know any more, or everybody does."""
 
     def live(self, now: float | None = None) -> bool:
@@ -86,7 +86,7 @@ class Messages(Outgoing):
         super().__init__(size, deadline, group=group)
         self._messages = messages
         self._done = done
-        self.alone = whole
+        self.alone: bool = whole
 
     def messages(self) -> Sequence[Message]:
         return self._messages
@@ -100,7 +100,7 @@ class Operation(Outgoing):
 
     __slots__ = ("_done", "act")
 
-    alone = True
+    alone: bool = True
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Operation(Outgoing):
         done: Callable[[SbrpcError | None], None],
     ) -> None:
         super().__init__(0, deadline)
-        self.act = act
+        self.act: Callable[[ServiceBusSender], Awaitable[None]] = act
         self._done = done
 
     def done(self, error: SbrpcError | None) -> None:
