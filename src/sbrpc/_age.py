@@ -33,6 +33,18 @@ class BrokerAge:
         self._lock = _Least()
         self._offset = _Least()
 
+    def of(
+        self, enqueued_at: datetime | None, locked_until: datetime | None, now: float
+    ) -> tuple[float, bool]:
+        """The age of a message, and whether its lock ran out while it waited where nobody renews it.
+
+        If it did, the message is delivered again, here or elsewhere.
+        """
+        if enqueued_at is None:
+            return 0.0, False
+        age = self.age(enqueued_at, locked_until, now)
+        return age, locked_until is not None and age >= (locked_until - enqueued_at).total_seconds() > 0
+
     def age(self, enqueued_at: datetime, locked_until: datetime | None, now: float) -> float:
         """Seconds the message spent in the broker, at least; what it shows is learned from first."""
         enqueued = enqueued_at.timestamp()

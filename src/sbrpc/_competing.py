@@ -23,7 +23,7 @@ from ._crew import Crew, tell
 from ._link import Link
 from ._locks import Lease, holding, lock_duration
 from ._receiver import Receiver
-from ._receiving import Appetite, Delivery, Direct, Handle, Stopping
+from ._receiving import Appetite, Delivery, Direct, Handle, Stopping, give_back
 from ._sdk import is_transient, reconnecting, translated
 from .errors import BusError
 
@@ -44,8 +44,6 @@ _PER_BATCH = 8
 # A batch is asked for in turns of this length, between which stopping is noticed. The SDK would forget what
 # it has of a batch if it were interrupted.
 _BATCH_WAIT = 1.0
-
-_GIVE_BACK = 2.0
 
 
 def portions(concurrency: int) -> list[int]:
@@ -350,12 +348,6 @@ class MessagePump:
                 handle = partial(self._handle, deliveries, self._stopping.pause)
                 await holding(lease, renew, handle, self._what)
             if self._giving_up.is_set:
-                await self._give_back(deliveries)
+                await give_back(deliveries)
         except Exception as error:
             tell(error, self._what)
-
-    async def _give_back(self, deliveries: Sequence[Delivery]) -> None:
-        with anyio.move_on_after(_GIVE_BACK):
-            for delivery in deliveries:
-                if not delivery.tried:
-                    await delivery.abandon()

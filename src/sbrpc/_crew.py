@@ -19,11 +19,11 @@ import anyio.abc
 from azure.servicebus import ServiceBusReceivedMessage
 
 from ._age import BrokerAge
-from ._job import Turns
 from ._receiver import Receiver
-from ._receiving import Delivery, Handle, Stopping, isolated
+from ._receiving import Delivery, Handle, Stopping, give_back
 from ._sdk import LockLost
 from ._settling import HeldLock
+from ._tasks import Turns, isolated
 from .errors import BusError
 
 __all__ = ["Crew", "tell"]
@@ -36,8 +36,6 @@ _MOST_HELD = 4
 
 # How often what is held is looked through for locks to renew. Locks last 5 s at least, as a rule 60.
 _LOOK_AT_LOCKS = 0.25
-
-_GIVE_BACK = 2.0
 
 
 class Crew:
@@ -87,7 +85,8 @@ class Crew:
 
     def take(self, receiver: Receiver, message: ServiceBusReceivedMessage) -> None:
         """Handle a message, now or as soon as there is a place for it; its lock is kept until then, too."""
-        if self._is_stale(message):
+        _, stale = self._ages.of(message.enqueued_time_utc, message.locked_until_utc, monotonic())
+        if stale:
             _log.warning("%s: the lock of a message ran out before it could be handled", self._what)
             receiver.leave()
             self._on_change()
@@ -117,14 +116,6 @@ class Crew:
                 now = monotonic()
                 for held in list(self._held):
                     held.look(now)
-
-    def _is_stale(self, message: ServiceBusReceivedMessage) -> bool:
-        """Whether its lock ran out while it waited where nobody renews it, so that it is delivered again."""
-        enqueued_at, locked_until = message.enqueued_time_utc, message.locked_until_utc
-        if enqueued_at is None or locked_until is None:
-            return False
-        age = self._ages.age(enqueued_at, locked_until, monotonic())
-        return age >= (locked_until - enqueued_at).total_seconds() > 0
 
     # -- places ------------------------------------------------------------------------------------------
 
@@ -172,7 +163,10 @@ class Crew:
         try:
             await self._handle_one(held, turns)
             if self._giving_up and not held.delivery.tried:
-                await self._give_back(held)
+                try:
+                    await give_back([held.delivery])
+                except BusError as error:
+                    tell(error, self._what)
         finally:
             if not held.delivery.tried:
                 held.receiver.leave()
@@ -201,13 +195,6 @@ class Crew:
             _log.warning(
                 "%s: the lock of a message was lost while it was being handled: %s", self._what, held.ended
             )
-
-    async def _give_back(self, held: _Held) -> None:
-        with anyio.move_on_after(_GIVE_BACK):
-            try:
-                await held.delivery.abandon()
-            except BusError as error:
-                tell(error, self._what)
 
 
 def tell(error: Exception, what: str) -> None:

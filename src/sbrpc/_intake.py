@@ -19,11 +19,12 @@ from azure.servicebus import ServiceBusReceivedMessage
 
 from ._bundles import MOST_IN_A_BUNDLE, is_bundle, read_requests
 from ._decide import Decision, Settlement, What
-from ._job import Job, Turns
+from ._job import Job
 from ._pace import Pace
 from ._receiver import Receiver
 from ._serving import Worker
 from ._settling import HeldLock, SettledTogether, settle_message
+from ._tasks import Turns
 from ._wire import read_request
 from .errors import DecodeError
 

@@ -9,65 +9,21 @@ import asyncio
 import math
 from collections.abc import Iterable
 from time import monotonic
-from types import TracebackType
 
 import anyio
 
-from . import _sdk
 from ._decide import What
 from ._streams import Outflow
+from ._tasks import Turns
 from ._wire import Address, Request
 from .context import Cancellation, Deadline, log_fields
 
-__all__ = ["Job", "Turns", "keep_deadlines"]
+__all__ = ["Job", "keep_deadlines"]
 
 # How often running handlers are looked through for deadlines that come near, in seconds. Most calls are done
 # long before their deadline: a timer for each of them would be a good part of what a call costs.
 _LOOK = 0.25
 _NEAR = 2 * _LOOK
-
-
-class Turns:
-    """A scope in which one task runs handlers, one after the other, until one of them is interrupted.
-
-    A scope for each would take as long as all that is done around a handler. Enter it in the task.
-    """
-
-    __slots__ = ("_open",)
-
-    def __init__(self) -> None:
-        self._open: anyio.CancelScope | None = None
-
-    def __enter__(self) -> Turns:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._leave(error)
-
-    def scope(self) -> anyio.CancelScope:
-        """The scope, entered, for the next handler."""
-        if self._open is None:
-            self._open = _sdk.bounded(math.inf)
-            self._open.__enter__()
-        return self._open
-
-    def over(self, error: BaseException | None) -> bool:
-        """The handler has ended, if so with an error; says whether the scope's being cancelled was why."""
-        scope = self._open
-        if scope is None:
-            return False
-        if scope.deadline != math.inf:
-            scope.deadline = math.inf
-        # Cancelled, it would end what comes next as well, even where the handler did not let itself be ended.
-        return self._leave(error) if scope.cancel_called else False
-
-    def _leave(self, error: BaseException | None) -> bool:
-        scope, self._open = self._open, None
-        if scope is None:
-            return False
-        return bool(scope.__exit__(type(error) if error is not None else None, error, None))
 
 
 class Job:

@@ -29,6 +29,7 @@ from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.aio import ServiceBusReceiver
 
 from . import _sdk
+from ._tasks import telling
 from .errors import BusError
 
 __all__ = ["Receiver"]
@@ -180,18 +181,7 @@ class Receiver:
 
     def _awaited(self, begin: Callable[[Done], None]) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(error: BusError | None) -> None:
-            if future.done():
-                return
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-                # Nobody has to await it; one that fails must not be reported by the garbage collector.
-                future.exception()
-
-        begin(done)
+        begin(telling(future))
         return future
 
     def _settle(self, act: Callable[[], Awaitable[Any]], name: str, done: Done) -> None:

@@ -7,10 +7,9 @@ what it has asked for as soon as it comes, and renews all it holds.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import Context
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import anyio
 from azure.servicebus import ServiceBusReceivedMessage
@@ -18,12 +17,13 @@ from azure.servicebus.aio import ServiceBusReceiver
 
 from ._sdk import translated
 
-__all__ = ["Appetite", "Delivery", "Direct", "Handle", "Pause", "Settler", "Stopped", "Stopping", "isolated"]
-
-T = TypeVar("T")
+__all__ = ["Appetite", "Delivery", "Direct", "Handle", "Pause", "Settler", "Stopped", "Stopping", "give_back"]
 
 # Besides twice the quickest answer seen, this much is still taken for an answer from a backlog.
 _PROMPT = 0.005
+
+# Seconds for abandoning what a pump that stops has not handled; what is left comes back when its lock ends.
+_GIVE_BACK = 2.0
 
 
 class Stopped(Exception):
@@ -108,6 +108,18 @@ class Delivery:
             self.tried = True
             await self._settler.dead_letter(self.message, reason, description)
             self.settled = True
+
+
+async def give_back(deliveries: Sequence[Delivery]) -> None:
+    """Abandon what was not attempted, as far as that is quick.
+
+    Raises:
+        BusError: one could not be abandoned.
+    """
+    with anyio.move_on_after(_GIVE_BACK):
+        for delivery in deliveries:
+            if not delivery.tried:
+                await delivery.abandon()
 
 
 Handle = Callable[[Sequence[Delivery], Pause], Coroutine[Any, Any, None]]
@@ -196,31 +208,3 @@ class Stopping:
         await self.sleep(seconds)
         if self.is_set:
             raise Stopped
-
-
-class isolated(Generic[T]):
-    """Awaits a coroutine in a context of its own, as a task would, for much less than a task costs.
-
-    What it sets of context variables, nobody sees who is awaited after it by the same task.
-    """
-
-    __slots__ = ("_context", "_work")
-
-    def __init__(self, work: Coroutine[Any, Any, T], context: Context) -> None:
-        self._work = work
-        self._context = context
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        step, work = self._context.run, self._work
-        try:
-            waits = step(work.send, None)
-            while True:
-                try:
-                    answer = yield waits
-                except BaseException as error:  # noqa: PERF203 - whatever is thrown in is the coroutine's
-                    waits = step(work.throw, error)
-                else:
-                    waits = step(work.send, answer)
-        except StopIteration as end:
-            result: T = end.value
-            return result

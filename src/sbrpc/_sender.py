@@ -23,6 +23,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from . import _sdk
 from ._link import Link
 from ._outgoing import BATCH_COUNT, Message, Messages, Operation, Outgoing, Waiting, pack, take_together
+from ._tasks import telling
 from .context import Deadline
 from .errors import BusError, DeadlineExceeded, MessageTooLarge, NotRunning, SbrpcError
 
@@ -150,7 +151,7 @@ class Sender:
             MessageTooLarge, BusError: as they say.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        item = Messages(messages, size, deadline, _resolve(future), group=group, whole=together)
+        item = Messages(messages, size, deadline, telling(future), group=group, whole=together)
         await self._wait(item, future)
 
     async def operate(self, operation: Callable[[ServiceBusSender], Awaitable[T]], deadline: Deadline) -> T:
@@ -161,7 +162,7 @@ class Sender:
         async def keep(sdk_sender: ServiceBusSender) -> None:
             results.append(await operation(sdk_sender))
 
-        await self._wait(Operation(keep, deadline, _resolve(future)), future)
+        await self._wait(Operation(keep, deadline, telling(future)), future)
         return results[0]
 
     async def _wait(self, item: Outgoing, future: asyncio.Future[None]) -> None:
@@ -483,15 +484,3 @@ class _Replacement:
         self._over = True
         if self.link is not None:
             self.take().release()
-
-
-def _resolve(future: asyncio.Future[None]) -> Callable[[SbrpcError | None], None]:
-    def done(error: SbrpcError | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
-
-    return done

@@ -21,12 +21,12 @@ from ._age import BrokerAge
 from ._answers import AnswerPart, Unconfirmed
 from ._decide import Decision, Outcome, Settlement, What, decide, decide_unsent
 from ._handlers import Handler, Registry
-from ._job import Job, Turns, keep_deadlines
-from ._receiving import isolated
+from ._job import Job, keep_deadlines
 from ._replies import Expected, ReplyChannel
 from ._sdk import bounded
 from ._sender import Sender
 from ._streams import Outflow
+from ._tasks import Turns, isolated
 from ._wire import (
     CANCEL,
     CREDIT,
@@ -120,12 +120,7 @@ class Worker:
         """The requests of one message, with the deadlines that are left of theirs."""
         now = monotonic()
         first = requests[0]
-        age = 0.0
-        stale = False
-        if first.enqueued_at is not None:
-            age = self._ages.age(first.enqueued_at, first.locked_until, now)
-            if first.locked_until is not None:
-                stale = age >= (first.locked_until - first.enqueued_at).total_seconds() > 0
+        age, stale = self._ages.of(first.enqueued_at, first.locked_until, now)
         jobs = []
         for request in requests:
             timeout = request.timeout if request.timeout is not None else request.time_to_live

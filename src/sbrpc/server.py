@@ -27,7 +27,6 @@ from ._bundles import MOST_IN_A_BUNDLE
 from ._decide import Decision, What
 from ._handlers import Registry, StreamRegistrar, UnaryRegistrar
 from ._intake import Advice, Intake
-from ._job import Turns
 from ._link import PROMPT, Link
 from ._pace import Pace
 from ._receiver import Receiver
@@ -38,6 +37,7 @@ from ._serving import Worker
 from ._sessions import ACCEPT_WAIT, SessionPump
 from ._settling import settle_delivery
 from ._signals import asked_to_stop
+from ._tasks import Turns
 from ._wire import read_request
 from .contract import Contract, Method, StreamMethod, UnaryMethod, spec_of
 from .errors import AccessDenied, BusError, ContractError, EntityNotFound, NotRunning, Unavailable

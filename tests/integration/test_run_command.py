@@ -22,6 +22,7 @@ import pytest
 
 from sbrpc import RpcClient
 from sbrpc.emulator import Emulator
+from sbrpc.testing import free_port
 from sbrpc.topology import Queue
 
 from .run_apps import Shop
@@ -86,13 +87,6 @@ async def health(port: int, what: str) -> tuple[int, Any]:
             return 0, None
 
     return await anyio.to_thread.run_sync(ask)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 async def until_ready(port: int) -> Any:

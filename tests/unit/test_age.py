@@ -76,3 +76,14 @@ def test_what_was_learned_is_forgotten_in_time() -> None:
     for second in range(700, 2400, 100):
         world.receive(enqueued=second, locked=second)
     assert world.receive(enqueued=2400, locked=2400) == pytest.approx(0, abs=1e-3)
+
+
+def test_a_lock_that_ran_out_while_its_message_waited_is_stale() -> None:
+    """A message that was received and lay here for as long as its lock lasts is delivered again."""
+    ages = BrokerAge()
+    locked_until = T + timedelta(seconds=30)
+    assert ages.of(T, locked_until, now=1000) == (pytest.approx(0), False)
+    assert ages.of(T, locked_until, now=1029) == (pytest.approx(29), False)
+    assert ages.of(T, locked_until, now=1030) == (pytest.approx(30), True)
+    assert ages.of(T, None, now=1090) == (pytest.approx(90), False)
+    assert ages.of(None, None, now=1090) == (0, False)

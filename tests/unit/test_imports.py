@@ -23,7 +23,7 @@ LAYERS = [
     {"middleware", "_wire", "_outgoing", "store", "_decide", "_cloudevents", "_subscriptions", "diagnosis"},
     {"_bundles"},
     {"_sdk"},
-    {"_streams", "_handlers", "_locks"},
+    {"_streams", "_handlers", "_locks", "_tasks"},
     {"_link", "_receiving", "_receiver"},
     {"_sender", "_sessions", "_handling", "_settling"},
     {"_replies", "_calls"},

@@ -9,7 +9,8 @@ import anyio.lowlevel
 import pytest
 
 from sbrpc._decide import What
-from sbrpc._job import Job, Turns
+from sbrpc._job import Job
+from sbrpc._tasks import Turns
 from sbrpc._wire import Request
 from sbrpc.context import Deadline
 

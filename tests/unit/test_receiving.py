@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar, copy_context
-
 import anyio
 import anyio.lowlevel
 import pytest
 
-from sbrpc._receiving import Appetite, Stopped, Stopping, isolated
+from sbrpc._receiving import Appetite, Stopped, Stopping
 
 
 def asks(appetite: Appetite, answers: list[tuple[int, float]], room: int = 100) -> list[int]:
@@ -73,24 +71,3 @@ async def test_pause_ends_early_when_stopping() -> None:
     stopping.set()
     with pytest.raises(Stopped):
         await stopping.pause(3600)
-
-
-async def test_isolated_work_is_awaited_like_any() -> None:
-    """It waits, returns, raises and is cancelled as if awaited directly; only what it sets stays inside."""
-    variable = ContextVar("variable", default="outside")
-
-    async def work(fails: bool = False) -> str:
-        assert variable.get() == "outside"
-        variable.set("inside")
-        await anyio.lowlevel.checkpoint()
-        if fails:
-            raise KeyError("k")
-        return variable.get()
-
-    assert await isolated(work(), copy_context()) == "inside"
-    with pytest.raises(KeyError):
-        await isolated(work(fails=True), copy_context())
-    with anyio.move_on_after(0) as scope:
-        await isolated(anyio.sleep_forever(), copy_context())
-    assert scope.cancelled_caught
-    assert variable.get() == "outside"

@@ -5,7 +5,6 @@ Owns the table of calls, and what a handler is made of. What a call does is the 
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 import socket
@@ -20,12 +19,12 @@ from sbrpc.context import CallInfo
 from sbrpc.errors import ContractError
 
 from ._dialect import insert, now
+from ._wrapping import named_as
 
 __all__ = ["Calls", "reading"]
 
 R = TypeVar("R")
 Req = TypeVar("Req")
-H = TypeVar("H", bound=Callable[..., Any])
 
 
 class _Handling(Protocol):
@@ -61,7 +60,7 @@ def reading(sessions: async_sessionmaker[AsyncSession]) -> _Handling:
             async with sessions() as session:
                 return await work(session, *((request, info) if takes_info else (request,)))
 
-        return _named_as(work, handler)
+        return named_as(work, handler)
 
     return decorate
 
@@ -126,7 +125,7 @@ class Calls:
                 arguments = (request, info) if takes_info else (request,)
                 return await self._once(sessions, info, lambda session: work(session, *arguments), result)
 
-            return _named_as(work, handler)
+            return named_as(work, handler)
 
         return decorate
 
@@ -182,12 +181,6 @@ def _takes_info(work: Callable[..., Any]) -> bool:
             f"not {inspect.signature(work)}"
         )
     return parameters == 3
-
-
-def _named_as(work: Any, handler: H) -> H:
-    functools.update_wrapper(handler, work)
-    del handler.__wrapped__  # type: ignore[attr-defined]  # it takes other arguments
-    return handler
 
 
 def _process() -> str:

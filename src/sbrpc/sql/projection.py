@@ -6,7 +6,6 @@ what an event does to them.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionm
 from sbrpc.event import Event, EventInfo
 
 from ._dialect import insert, lock_table
+from ._wrapping import named_as
 
 __all__ = ["Positions", "Projection"]
 
@@ -100,7 +100,6 @@ class Projection:
         def decorate(
             apply: Callable[[AsyncSession, E, EventInfo], Awaitable[None]],
         ) -> Callable[[E, EventInfo], Awaitable[None]]:
-            @functools.wraps(apply)
             async def handler(event: E, info: EventInfo) -> None:
                 which = info.key if key is None else key(event)
                 if which is None:
@@ -112,9 +111,7 @@ class Projection:
                     if await self.positions.advance(session, self.name, which, position):
                         await apply(session, event, info)
 
-            # The wrapper is called with (event, info); the wrapped signature would say otherwise.
-            del handler.__wrapped__
-            return handler
+            return named_as(apply, handler)
 
         return decorate
 
@@ -133,7 +130,6 @@ class Projection:
         def decorate(
             apply: Callable[[AsyncSession, list[E]], Awaitable[None]],
         ) -> Callable[[list[E]], Awaitable[None]]:
-            @functools.wraps(apply)
             async def handler(events: list[E]) -> None:
                 latest = {key(event): event for event in sorted(events, key=version)}
                 async with self._sessions.begin() as session:
@@ -142,9 +138,7 @@ class Projection:
                     if news := [event for which, event in latest.items() if which in moved]:
                         await apply(session, news)
 
-            # The wrapper is called with the events; the wrapped signature would say otherwise.
-            del handler.__wrapped__
-            return handler
+            return named_as(apply, handler)
 
         return decorate
 
