@@ -13,7 +13,9 @@ from .bench import Bench, bodies, message, text, texts
 from .registry import scenario
 
 LOCK = 60.0
-"""Seconds a lock lasts on every entity of the suite."""
+"""Seconds a lock lasts on the entities of the suite that say nothing else."""
+SOON = timedelta(seconds=5)
+"""How long a lock lasts on the queue of `lock-expiry-soon`."""
 
 
 async def _dead_letters(bench: Bench) -> Any:
@@ -137,7 +139,8 @@ async def many_locked(bench: Bench) -> None:
     received: list[Any] = []
     while len(received) < 1500:
         received += await bench.take(receiver, 100)
-    assert bodies(received) == [str(number) for number in range(1500)]
+    # Not their order: the SDK releases what comes between two of its receives, and that comes again later.
+    assert sorted(int(each) for each in bodies(received)) == list(range(1500))
     for each in reversed(received):
         await receiver.complete_message(each)
     await bench.is_empty(receiver)
@@ -162,9 +165,9 @@ async def lock_expiry_soon(bench: Bench) -> None:
     await sender.send_messages(message())
     received = await bench.take_one(first)
     assert received.locked_until_utc - received.enqueued_time_utc < timedelta(seconds=20)
-    await bench.sdk.sleep(2.5)
-    await bench.silence(second, 0.5)
     again = await bench.take_one(second)
+    # The namespace's own times: this machine may be busy for longer than a lock lasts.
+    assert again.locked_until_utc - SOON >= received.locked_until_utc - timedelta(seconds=0.1)
     assert again.delivery_count == 1
     with pytest.raises(MessageLockLostError):
         await first.complete_message(received)

@@ -140,9 +140,9 @@ export const scenarios = {
     await bench.sender().sendMessages({ body: "x" });
     const received = await bench.takeOne(first);
     assert.ok(received.lockedUntilUtc - received.enqueuedTimeUtc < 20_000);
-    await sleep(2500);
-    await bench.silence(second);
     const again = await bench.takeOne(second);
+    // The namespace's own times: this machine may be busy for longer than a lock lasts.
+    assert.ok(again.lockedUntilUtc - 5000 >= received.lockedUntilUtc - 100);
     assert.equal(again.deliveryCount, 1);
     await refused(first.completeMessage(received), "MessageLockLost");
     await second.completeMessage(again);
