@@ -19,10 +19,8 @@ from pydantic_core import from_json
 
 from ._outgoing import Outgoing
 from ._wire import (
-    BUNDLE,
     ENVELOPE,
     LONGEST_ID,
-    NO_PROPERTIES,
     OK,
     REPLY_MARGIN,
     REQUEST_MARGIN,
@@ -31,8 +29,9 @@ from ._wire import (
     Reply,
     Request,
     compose,
+    envelope_of,
+    new_reply_id,
     number,
-    properties_of,
     reply_message,
     request_message,
     text,
@@ -88,14 +87,18 @@ class CallPart(Outgoing):
     def together(self, parts: Sequence[CallPart]) -> AmqpAnnotatedMessage:
         """One message with all the parts, this one among them."""
         first = self.request
+        lone = len(parts) == 1
+        if lone and first.metadata:
+            # Among it are traces, which people look for in the properties of messages.
+            return self.messages()[0]
         return compose(
             _joined([part._header() for part in parts], [part.request.body for part in parts]),
             {},
             time_to_live(_longest_left([part.deadline for part in parts]), REQUEST_MARGIN),
-            subject=BUNDLE_SUBJECT,
+            subject=first.subject if lone else BUNDLE_SUBJECT,
             content_type=BUNDLE_TYPE,
             # The same calls make the same id, so that duplicate detection recognises what is sent again.
-            message_id=_digest(part.request.call_id for part in parts),
+            message_id=first.call_id if lone else _digest(part.request.call_id for part in parts),
             reply_to=first.reply_to,
             reply_to_group_id=first.reply_to_session_id,
         )
@@ -151,11 +154,11 @@ class ReplyPart(Outgoing):
         first = self.reply
         return compose(
             _joined([part._header() for part in parts], [part.reply.body for part in parts]),
-            {BUNDLE: first.bundle} if first.bundle is not None else {},
+            {},
             time_to_live(_longest_left([part.lasts for part in parts]), REPLY_MARGIN),
             subject=BUNDLE_SUBJECT,
             content_type=BUNDLE_TYPE,
-            message_id=_digest(f"{part.reply.call_id}.{part.reply.sequence}" for part in parts),
+            message_id=new_reply_id(),
             group_id=first.session_id,
         )
 
@@ -170,6 +173,8 @@ class ReplyPart(Outgoing):
             header += f',"seq":{reply.sequence},"end":{"true" if reply.end else "false"}'
         if reply.control is not None:
             header += f',"control":{json.dumps(reply.control)}'
+        if reply.bundle is not None:
+            header += f',"bundle":{reply.bundle}'
         return header + "}"
 
 
@@ -211,7 +216,7 @@ def read_requests(message: ServiceBusReceivedMessage) -> list[Request]:
         DecodeError: one of them cannot be told from the others, or they have no address to reply to.
     """
     raw = message.raw_amqp_message
-    envelope = raw.properties or NO_PROPERTIES
+    envelope = envelope_of(raw)
     reply_to = text(envelope.reply_to)
     session = text(envelope.reply_to_group_id)
     if not reply_to or not session:
@@ -275,15 +280,14 @@ def read_replies(message: ServiceBusReceivedMessage) -> list[Reply]:
     Raises:
         DecodeError: one of them cannot be told from the others.
     """
-    session = text((message.raw_amqp_message.properties or NO_PROPERTIES).group_id)
-    advice = number(properties_of(message.raw_amqp_message.application_properties), BUNDLE, [])
-    bundle = int(advice) if advice is not None else None
+    session = text(envelope_of(message.raw_amqp_message).group_id)
     enqueued_at = message.enqueued_time_utc
     replies = []
     for header, body in _parts(message):
         notice = header.get("notice")
         sequence = header.get("seq")
         control = header.get("control")
+        advice = number(header, "bundle", [])
         replies.append(
             Reply(
                 call_id=header["id"],
@@ -293,7 +297,7 @@ def read_replies(message: ServiceBusReceivedMessage) -> list[Reply]:
                 end=header.get("end") is True,
                 control=_address(control),
                 session_id=session,
-                bundle=bundle,
+                bundle=int(advice) if advice is not None else None,
                 alone=notice == "alone",
                 enqueued_at=enqueued_at,
             )

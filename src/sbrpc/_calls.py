@@ -85,7 +85,7 @@ class Call(CallPart):
     def on_reply(self, reply: Reply) -> bool:
         """Take what has arrived; says whether that was all of it."""
         if reply.bundle is not None:
-            self._sender.bundle = min(reply.bundle, MOST_IN_A_BUNDLE)
+            self._sender.bundle = max(1, min(reply.bundle, MOST_IN_A_BUNDLE))
         if reply.status is None:
             if reply.alone:
                 self._send_again()

@@ -35,13 +35,15 @@ class Codec:
 
     def __init__(self, annotation: Any) -> None:
         self.annotation: Any = annotation
+        # Its validator and serializer are asked themselves: its own methods take as long as a small model.
         self._adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         self._schemas: dict[str, dict[str, Any] | None] = {}
 
     def encode(self, value: Any) -> bytes:
         """The value as JSON; raises `DecodeError` where it is not of the type."""
         try:
-            return self._adapter.dump_json(self._adapter.validate_python(value), by_alias=True)
+            adapter = self._adapter
+            return adapter.serializer.to_json(adapter.validator.validate_python(value), by_alias=True)
         except ValidationError as error:
             raise _decode_error(error) from None  # the cause would quote the value in every traceback
         except PydanticSerializationError as error:
@@ -50,7 +52,7 @@ class Codec:
     def decode(self, data: bytes) -> Any:
         """The value in the JSON; raises `DecodeError` that names each wrong field."""
         try:
-            return self._adapter.validate_json(data)
+            return self._adapter.validator.validate_json(data)
         except ValidationError as error:
             raise _decode_error(error) from None  # the cause would quote the value in every traceback
 

@@ -97,7 +97,7 @@ class Intake:
             return
         jobs = self._worker.jobs(requests)
         # What kills a server is found out by itself, and spares those it travelled with.
-        scattered = bundle and requests[0].delivery_count > 0
+        scattered = len(requests) > 1 and requests[0].delivery_count > 0
         taken = _Taken(self, receiver, message, len(jobs), scattered=scattered)
         self._locks[taken.lock] = jobs
         self.held += len(jobs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any
 
 from azure.servicebus import ServiceBusMessage
@@ -47,20 +48,20 @@ class Outgoing:
         self.group: str | None = group
         """Only one group shares a batch; the session id, where order or addressing depends on it."""
         self.key: str | None = key
-        """Neighbours of one key share a message; with None it travels by itself."""
+        """Neighbours of one key share a message; with None it is a message of its own."""
         self.abandoned: bool = False
         """Nobody wants to know any more, or everybody does."""
 
     def live(self, now: float | None = None) -> bool:
         """Whether anybody still wants it to be sent."""
-        return not self.abandoned and self.deadline.remaining(now) > 0
+        return not self.abandoned and self.deadline.at > (monotonic() if now is None else now)
 
     def messages(self) -> Sequence[Message]:
         """It by itself, built when it leaves."""
         raise NotImplementedError
 
     def together(self, items: Sequence[Any], /) -> Message:
-        """One message of several of one key, this one first among them."""
+        """One message of one or several of one key, this one first among them."""
         raise NotImplementedError
 
     def done(self, error: SbrpcError | None) -> None:
@@ -142,7 +143,11 @@ def take_together(
 
 
 def pack(items: Sequence[Outgoing], most: int) -> list[Message]:
-    """The messages that carry these items, in order: neighbours of one key share one, up to `most`."""
+    """The messages that carry these items, in order: neighbours of one key share one, up to `most`.
+
+    Where they may, an item without neighbours is written the same way: that takes less than a message of its
+    own does.
+    """
     messages: list[Message] = []
     position = 0
     while position < len(items):
@@ -152,7 +157,7 @@ def pack(items: Sequence[Outgoing], most: int) -> list[Message]:
             last = min(position + most, len(items))
             while end < last and items[end].key == first.key:
                 end += 1
-        if end - position == 1:
+        if first.key is None or most == 1:
             messages += first.messages()
         else:
             messages.append(first.together(items[position:end]))

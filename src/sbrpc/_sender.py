@@ -361,11 +361,12 @@ class Sender:
             self._fresh = None
 
     async def _send(self, link: Link[ServiceBusSender], items: list[Outgoing]) -> None:
-        items = [item for item in items if self._wanted(item)]
+        now = monotonic()
+        items = [item for item in items if self._wanted(item, now)]
         if not items:
             return
         try:
-            self._sending = monotonic()
+            self._sending = now
             with _sdk.translated(self._what):
                 sent = await self._perform(link.handler, items)
         except (_sdk.TooLargeForBus, _sdk.Refused) as error:
@@ -418,8 +419,8 @@ class Sender:
             return too_large
         return error
 
-    def _wanted(self, item: Outgoing) -> bool:
-        if item.live():
+    def _wanted(self, item: Outgoing, now: float) -> bool:
+        if item.live(now):
             return True
         if not item.abandoned:
             self._finish([item], DeadlineExceeded(f"{self.entity!r} could not be reached in time"))
@@ -444,9 +445,10 @@ class Sender:
 
     def _sweep(self) -> None:
         """Forget what nobody waits for any more: while Service Bus is away, the queue must not only grow."""
-        self._again = [item for item in self._again if self._wanted(item)]
+        now = monotonic()
+        self._again = [item for item in self._again if self._wanted(item, now)]
         for group, items in list(self._waiting.items()):
-            kept = deque(item for item in items if self._wanted(item))
+            kept = deque(item for item in items if self._wanted(item, now))
             if kept:
                 self._waiting[group] = kept
             else:

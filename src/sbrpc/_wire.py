@@ -30,8 +30,10 @@ __all__ = [
     "check_metadata",
     "compose",
     "control_message",
+    "envelope_of",
     "error_body",
     "error_of",
+    "new_reply_id",
     "ping_message",
     "properties_of",
     "read_reply",
@@ -89,12 +91,10 @@ REPLY_MARGIN = 30.0
 ENVELOPE = 512
 _PER_PROPERTY = 12
 
-# The id of a reply's message matches nothing, so it need not be random. Asking the system for randomness
-# takes as long as building the message.
 _OURS = f"{token_hex(8)}-"
 _count = itertools.count(1)
 
-NO_PROPERTIES = AmqpMessageProperties()
+_NO_PROPERTIES = AmqpMessageProperties()
 
 
 class Address(NamedTuple):
@@ -204,10 +204,16 @@ def reply_message(reply: Reply, remaining: float | None) -> AmqpAnnotatedMessage
         time_to_live(remaining, REPLY_MARGIN),
         subject=reply.subject,
         content_type=JSON,
-        message_id=f"{_OURS}{next(_count):x}",
+        message_id=new_reply_id(),
         correlation_id=reply.call_id or None,
         group_id=reply.session_id,
     )
+
+
+def new_reply_id() -> str:
+    """The id of a message with replies: matched by nothing, but no other message has it."""
+    # Counted: asking the system for randomness takes as long as building the message.
+    return f"{_OURS}{next(_count):x}"
 
 
 def control_message(kind: str, call_id: str, to: Address, window: int = 0) -> AmqpAnnotatedMessage:
@@ -315,7 +321,7 @@ def read_request(message: ServiceBusReceivedMessage) -> Request:
     """The call in a message, whoever sent it."""
     # The SDK's own properties look at the whole section each time; reading past them is ten times faster.
     raw = message.raw_amqp_message
-    envelope = raw.properties or NO_PROPERTIES
+    envelope = envelope_of(raw)
     properties = properties_of(raw.application_properties)
     problems: list[str] = []
     timeout = number(properties, TIMEOUT, problems)
@@ -350,7 +356,7 @@ def read_request(message: ServiceBusReceivedMessage) -> Request:
 def read_reply(message: ServiceBusReceivedMessage) -> Reply:
     """The answer in a message that arrived on a reply session, or a control message."""
     raw = message.raw_amqp_message
-    envelope = raw.properties or NO_PROPERTIES
+    envelope = envelope_of(raw)
     properties = properties_of(raw.application_properties)
     ignored: list[str] = []
     sequence = number(properties, SEQUENCE, ignored)
@@ -381,6 +387,12 @@ def read_reply(message: ServiceBusReceivedMessage) -> Reply:
 def _metadata(properties: Mapping[str, Any]) -> Mapping[str, str]:
     found = {k: _plain(v) for k, v in properties.items() if not k.startswith(RESERVED)}
     return found or NO_METADATA
+
+
+def envelope_of(message: AmqpAnnotatedMessage) -> AmqpMessageProperties:
+    """The properties of a message, empty where it has none."""
+    # To ask whether they are true is to look at each of them.
+    return message.properties if message.properties is not None else _NO_PROPERTIES
 
 
 def properties_of(raw: Mapping[str | bytes, Any] | None) -> dict[str, Any]:

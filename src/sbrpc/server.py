@@ -52,8 +52,9 @@ _MEMORY: Any = object()
 
 _log = logging.getLogger("sbrpc.server")
 
-# Few messages can be many calls, which other servers could take; and more are fetched in no time.
-_PREFETCH = 2
+# Few messages can be many calls, which other servers could take. For fewer, the SDK would ask more often, and
+# to ask costs what it costs to send.
+_PREFETCH = 4
 
 
 class RpcServer:
