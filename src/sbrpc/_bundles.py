@@ -281,7 +281,6 @@ def read_replies(message: ServiceBusReceivedMessage) -> list[Reply]:
         DecodeError: one of them cannot be told from the others.
     """
     session = text(envelope_of(message.raw_amqp_message).group_id)
-    enqueued_at = message.enqueued_time_utc
     replies = []
     for header, body in _parts(message):
         notice = header.get("notice")
@@ -299,7 +298,6 @@ def read_replies(message: ServiceBusReceivedMessage) -> list[Reply]:
                 session_id=session,
                 bundle=int(advice) if advice is not None else None,
                 alone=notice == "alone",
-                enqueued_at=enqueued_at,
             )
         )
     return replies

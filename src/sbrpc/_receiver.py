@@ -216,7 +216,12 @@ class Receiver:
     def _lose_patience(self) -> None:
         # Set once and left to go off: setting a timer anew for each message would cost more than that.
         self._impatient = None
-        if self._operations and self._waiting is not None:
+        if not self._operations or self._waiting is None:
+            return
+        left = self._operations[0].posted + _PATIENCE - monotonic()
+        if left > 0:  # it was set for another one, which is done with
+            self._impatient = asyncio.get_running_loop().call_later(left, self._lose_patience)
+        else:
             self._waiting.cancel()
 
     # -- the owner task ----------------------------------------------------------------------------------
@@ -413,12 +418,13 @@ class Receiver:
 
 
 class _Operation:
-    __slots__ = ("act", "attempts", "began", "done", "name")
+    __slots__ = ("act", "attempts", "began", "done", "name", "posted")
 
     def __init__(self, act: Callable[[], Awaitable[Any]], name: str, done: Done) -> None:
         self.act = act
         self.name = name
         self.attempts = 0
+        self.posted: float = monotonic()
         self.began = math.inf
         self.done = done
         """Told once how it went."""

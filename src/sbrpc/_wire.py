@@ -151,6 +151,7 @@ class Reply:
     """The bundle came to nothing; the caller is to send the call again, by itself."""
     subject: str | None = None
     enqueued_at: datetime | None = None
+    """Of a message of its own; of a bundle nobody asks."""
 
 
 # -- writing -------------------------------------------------------------------------------------------
