@@ -22,6 +22,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from operator import itemgetter
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
 
@@ -320,9 +321,11 @@ class EventBus:
 
     async def _send_many(self, messages: Sequence[ServiceBusMessage], timeout: float | None) -> list[str]:
         sender, deadline = self._sending(), self._deadline(timeout)
-        for batch in in_batches(messages, size_of, self.max_message_size):
-            size = sum(size_of(message) for message in batch)
-            await sender.send(batch, size, deadline=deadline, together=len(batch) > 1)
+        measured = [(message, size_of(message)) for message in messages]
+        for batch in in_batches(measured, itemgetter(1), self.max_message_size):
+            together = [message for message, _ in batch]
+            size = sum(each for _, each in batch)
+            await sender.send(together, size, deadline=deadline, together=len(batch) > 1)
             self.counts["published"] += len(batch)
         return [str(message.message_id) for message in messages]
 

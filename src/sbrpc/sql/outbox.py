@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from operator import attrgetter
 from time import monotonic
 from typing import Any
 
@@ -161,7 +162,7 @@ class Outbox:
                 source=wire.source,
                 time=wire.time.isoformat(),
                 subject=wire.subject,
-                extensions=_kept(wire.extensions),
+                extensions=_as_json(wire.extensions),
                 data=wire.data,
             )
         )
@@ -385,7 +386,7 @@ class OutboxRelay:
 
     async def _publish(self, rows: Sequence[Row[Any]], until: float, progress: _Progress) -> None:
         readable = [kept for row in rows if (kept := self._read(row, progress)) is not None]
-        for portion in in_batches(readable, _size, self._bus.max_message_size):
+        for portion in in_batches(readable, attrgetter("size"), self._bus.max_message_size):
             await self._send(portion, until, progress)
 
     async def _send(self, portion: Sequence[_Kept], until: float, progress: _Progress) -> None:
@@ -428,11 +429,7 @@ class _Kept:
     size: int
 
 
-def _size(kept: _Kept) -> int:
-    return kept.size
-
-
-def _kept(extensions: Mapping[str, AttributeValue]) -> str:
+def _as_json(extensions: Mapping[str, AttributeValue]) -> str:
     for name, value in extensions.items():
         if not isinstance(value, str | int):
             raise ValueError(
