@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from .errors import DecodeError
 from .event import CloudEvent, is_extension_name
 
-__all__ = ["body_of", "from_message", "in_batches", "published", "to_message", "trace_of"]
+__all__ = ["body_of", "from_message", "in_batches", "published", "to_message", "trace_of", "type_in"]
 
 _PREFIX = "cloudEvents_"
 _PREFIXES = (_PREFIX, "cloudEvents:")  # of one length
@@ -79,7 +79,7 @@ def to_message(
     properties: dict[str | bytes, Any] = {
         _PREFIX + name: value for name, value in attributes.items() if value is not None
     }
-    properties.update(_trace_of(event))
+    properties.update(_trace_beside(event))
     return ServiceBusMessage(
         event.data,
         application_properties=properties,
@@ -91,7 +91,7 @@ def to_message(
     )
 
 
-def _trace_of(event: CloudEvent) -> dict[str | bytes, Any]:
+def _trace_beside(event: CloudEvent) -> dict[str | bytes, Any]:
     # Also where those look who know messages and no CloudEvents: the Azure SDKs and monitoring tools.
     traceparent, tracestate = (event.extensions.get(name) for name in ("traceparent", "tracestate"))
     if traceparent is None:
@@ -134,6 +134,11 @@ def from_message(message: ServiceBusMessage) -> CloudEvent:
     else:
         attributes.pop("datacontenttype", None)
     return _build(attributes, body_of(message))
+
+
+def type_in(properties: Mapping[str, Any]) -> Any:
+    """The type of the event whose message has these properties, None if it is none in binary mode."""
+    return next((kind for prefix in _PREFIXES if (kind := properties.get(f"{prefix}type"))), None)
 
 
 def body_of(message: ServiceBusMessage) -> bytes:

@@ -24,9 +24,10 @@ import anyio
 from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage, ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver, ServiceBusSender
 
-from ._cloudevents import body_of
+from ._cloudevents import body_of, type_in
 from ._sdk import client_for, opening, translated
 from ._subscriptions import REPLAY_TO
+from ._wire import properties_of
 from .errors import DecodeError, NotFound
 
 __all__ = ["DeadLetter", "DeadLetters", "Match", "Outcome"]
@@ -285,7 +286,9 @@ class DeadLetters:
 
     def _copy(self, message: ServiceBusReceivedMessage) -> ServiceBusMessage:
         properties: dict[Any, Any] = {
-            key: _sendable(key, value) for key, value in _properties(message).items() if key not in _MARKS
+            key: _sendable(key, value)
+            for key, value in properties_of(message.application_properties).items()
+            if key not in _MARKS
         }
         replays = _count(properties.get(_REPLAYS)) + 1
         properties[_REPLAYS] = replays
@@ -311,12 +314,12 @@ class DeadLetters:
 
 
 def _letter(message: ServiceBusReceivedMessage) -> DeadLetter:
-    properties = _properties(message)
+    properties = properties_of(message.application_properties)
     try:
         body = body_of(message)
     except DecodeError:
         body = repr(message.body).encode()
-    kind = properties.get("cloudEvents_type") or properties.get("cloudEvents:type") or message.subject
+    kind = type_in(properties) or message.subject
     return DeadLetter(
         sequence_number=message.sequence_number or 0,
         message_id=message.message_id,
@@ -329,13 +332,6 @@ def _letter(message: ServiceBusReceivedMessage) -> DeadLetter:
         properties=properties,
         body=body,
     )
-
-
-def _properties(message: ServiceBusReceivedMessage) -> dict[str, Any]:
-    def text(value: Any) -> Any:
-        return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-    return {text(key): text(value) for key, value in (message.application_properties or {}).items()}
 
 
 def _sendable(key: str, value: Any) -> Any:

@@ -14,7 +14,7 @@ from cloudevents.core.v1.event import CloudEvent as PeerEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbrpc._cloudevents import body_of, from_message, to_message
+from sbrpc._cloudevents import body_of, from_message, to_message, type_in
 from sbrpc.errors import DecodeError
 from sbrpc.event import CloudEvent
 
@@ -256,3 +256,9 @@ def test_garbage_raises_only_the_documented_error(body: bytes, content_type: str
         from_message(ServiceBusMessage(body, content_type=content_type))
     except DecodeError:
         pass
+
+
+def test_the_type_stands_under_either_prefix() -> None:
+    """Whoever only looks at properties finds it, too, and nothing where there is no event."""
+    assert type_in({"cloudEvents_type": "one"}) == type_in({"cloudEvents:type": "one"}) == "one"
+    assert type_in({"type": "one"}) is None

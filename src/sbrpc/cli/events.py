@@ -248,12 +248,11 @@ class _Follower:
 
 
 def _facts(message: ServiceBusReceivedMessage) -> dict[str, Any]:
-    from sbrpc._cloudevents import body_of
+    from sbrpc._cloudevents import body_of, type_in
+    from sbrpc._wire import properties_of
     from sbrpc.errors import DecodeError
 
-    properties = {
-        _plain(name): _plain(value) for name, value in (message.application_properties or {}).items()
-    }
+    properties = properties_of(message.application_properties)
     try:
         text = body_of(message).decode(errors="replace")
     except DecodeError:
@@ -263,11 +262,10 @@ def _facts(message: ServiceBusReceivedMessage) -> dict[str, Any]:
     except ValueError:
         body = text
     enqueued = message.enqueued_time_utc
-    kind = properties.get("cloudEvents_type") or properties.get("cloudEvents:type") or message.subject
     return {
         "sequence_number": message.sequence_number,
         "enqueued_at": enqueued.isoformat(timespec="milliseconds") if enqueued else None,
-        "type": kind,
+        "type": type_in(properties) or message.subject,
         "state": message.state.name.lower(),
         "message_id": message.message_id,
         "session_id": message.session_id,
@@ -277,7 +275,3 @@ def _facts(message: ServiceBusReceivedMessage) -> dict[str, Any]:
         "properties": properties,
         "body": body,
     }
-
-
-def _plain(value: Any) -> Any:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
