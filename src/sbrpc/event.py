@@ -36,7 +36,7 @@ __all__ = ["AttributeValue", "CloudEvent", "Event", "EventInfo"]
 _JSON_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 AttributeValue = str | int | bool | bytes | datetime
 
-_NO_EXTENSIONS: Mapping[str, AttributeValue] = MappingProxyType({})
+NO_EXTENSIONS: Mapping[str, AttributeValue] = MappingProxyType({})
 _NAME = re.compile(r"[a-z0-9]+")
 _OWN = frozenset(
     {"id", "source", "specversion", "type", "subject", "time", "datacontenttype", "dataschema", "data"}
@@ -61,7 +61,7 @@ class CloudEvent:
     subject: str | None = None
     datacontenttype: str | None = "application/json"
     dataschema: str | None = None
-    extensions: Mapping[str, AttributeValue] = field(default_factory=lambda: _NO_EXTENSIONS)
+    extensions: Mapping[str, AttributeValue] = field(default_factory=lambda: NO_EXTENSIONS)
 
     def __post_init__(self) -> None:
         for name, value in self.extensions.items():
@@ -225,7 +225,7 @@ class EventInfo:
     fencing_token: int
     """Grows with every event of a key and with every delivery of it, and fits a signed 64-bit column. A
     database that keeps the greatest one seen can refuse a worker whose lock was lost and taken over."""
-    extensions: Mapping[str, AttributeValue] = field(default_factory=lambda: _NO_EXTENSIONS)
+    extensions: Mapping[str, AttributeValue] = field(default_factory=lambda: NO_EXTENSIONS)
 
 
 current_event: ContextVar[EventInfo | None] = ContextVar("sbrpc_current_event", default=None)
@@ -260,7 +260,7 @@ def envelope(
     key: str | None = None,
     subject: str | None = None,
     cause: EventInfo | None = None,
-    extensions: Mapping[str, AttributeValue] = _NO_EXTENSIONS,
+    extensions: Mapping[str, AttributeValue] = NO_EXTENSIONS,
 ) -> CloudEvent:
     """The event as it goes on the wire.
 

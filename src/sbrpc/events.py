@@ -41,7 +41,7 @@ from ._subscriptions import Handler, Subscribed, UnknownPolicy, default_retry, r
 from ._wire import size_of
 from .context import Deadline, current_deadline
 from .errors import ContractError, NotRunning, SbrpcError, Unavailable
-from .event import AttributeValue, CloudEvent, Event, EventInfo, current_event, envelope
+from .event import NO_EXTENSIONS, AttributeValue, CloudEvent, Event, EventInfo, current_event, envelope
 from .middleware import Delivered, EventMiddleware, Publication, handling, publishing
 from .topology import Rule, Subscription, Topic
 
@@ -54,8 +54,6 @@ _log = logging.getLogger("sbrpc.events")
 
 # AMQP has 32 bits for the milliseconds.
 _LONGEST_LIFE = timedelta(days=49)
-
-_NO_EXTENSIONS: Mapping[str, AttributeValue] = MappingProxyType({})
 
 A = TypeVar("A", bound=Event)
 B = TypeVar("B", bound=Event)
@@ -261,7 +259,7 @@ class EventBus:
         subject: str | None = None,
         cause: EventInfo | None = None,
         time_to_live: timedelta | None = None,
-        extensions: Mapping[str, AttributeValue] = _NO_EXTENSIONS,
+        extensions: Mapping[str, AttributeValue] = NO_EXTENSIONS,
         timeout: float | None = None,
     ) -> str:
         """Publish an event; returns its id once Service Bus has it.
@@ -337,7 +335,7 @@ class EventBus:
         key: str | None = None,
         id: str | None = None,
         cause: EventInfo | None = None,
-        extensions: Mapping[str, AttributeValue] = _NO_EXTENSIONS,
+        extensions: Mapping[str, AttributeValue] = NO_EXTENSIONS,
         timeout: float | None = None,
     ) -> Scheduled:
         """Let Service Bus publish an event at a time, or after a while; returns what can take it back.
@@ -380,7 +378,7 @@ class EventBus:
         id: str | None = None,
         time: datetime | None = None,
         subject: str | None = None,
-        extensions: Mapping[str, AttributeValue] = _NO_EXTENSIONS,
+        extensions: Mapping[str, AttributeValue] = NO_EXTENSIONS,
     ) -> CloudEvent:
         if self.source is None:
             raise ContractError('this EventBus only listens; to publish, say who does: source="/movies"')

@@ -21,7 +21,7 @@ import anyio.to_thread
 import typer
 
 from sbrpc.cli.export import Processes, system_named
-from sbrpc.cli.options import Connection, Namespace, Timeout, connecting
+from sbrpc.cli.options import Connection, Namespace, Timeout, administering, connecting
 from sbrpc.cli.outcome import Exit, redacted
 from sbrpc.cli.output import AsJson
 
@@ -77,7 +77,7 @@ def doctor(
     system = system_named(processes)
     wanted = needs_of(system)
     client = connecting(connection_string, namespace, websockets=websockets)
-    facts, unread = anyio.run(_examine, client, system, wanted, admin, connection_string, namespace, timeout)
+    facts, unread = anyio.run(_examine, client, system, wanted, admin, timeout)
     findings = diagnose((each, facts[each.name]) for each in wanted)
     more = [budget(process.name, connections_of(system, process)) for process in system.processes]
     if websockets or over_websockets(os.environ.get(CONNECTION_STRING)):
@@ -128,8 +128,6 @@ async def _examine(
     system: System,
     wanted: list[Wanted],
     admin: str | None,
-    connection_string: str | None,
-    namespace: str | None,
     timeout: float,
 ) -> tuple[dict[str, Facts], str | None]:
     """The facts of each entity by name, and why settings could not be read."""
@@ -148,9 +146,7 @@ async def _examine(
 
     async def read() -> None:
         nonlocal unread
-        unread = await anyio.to_thread.run_sync(
-            _read, admin, connection_string, namespace, system, settings, abandon_on_cancel=True
-        )
+        unread = await anyio.to_thread.run_sync(_read, admin, system, settings, abandon_on_cancel=True)
 
     async with client:
         with anyio.move_on_after(timeout):
@@ -220,18 +216,13 @@ async def _received(client: ServiceBusClient, wanted: Wanted) -> dict[str, Any]:
 # -- what is read --------------------------------------------------------------------------------------
 
 
-def _read(
-    admin: str | None,
-    connection_string: str | None,
-    namespace: str | None,
-    system: System,
-    known: dict[str, dict[str, Any]],
-) -> str:
+def _read(admin: str | None, system: System, known: dict[str, dict[str, Any]]) -> str:
     """Read the settings of what is wanted into `known`; why it could not be done, or nothing."""
     from azure.core.exceptions import AzureError
 
+    times = {"connection_timeout": _HTTP_TIMEOUT, "read_timeout": _HTTP_TIMEOUT}
     try:
-        with _administration(admin, connection_string, namespace) as management:
+        with administering(admin, retry_total=0, **times) as management:
             known.update(_settings(management, system))
     except (AzureError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -240,25 +231,6 @@ def _read(
             f"HTTPS are needed ({reason})"
         )
     return ""
-
-
-def _administration(admin: str | None, connection_string: str | None, namespace: str | None) -> Any:
-    from azure.servicebus.management import ServiceBusAdministrationClient
-
-    from sbrpc._sdk import CONNECTION_STRING, NAMESPACE
-
-    options: dict[str, Any] = {
-        "retry_total": 0,
-        "connection_timeout": _HTTP_TIMEOUT,
-        "read_timeout": _HTTP_TIMEOUT,
-    }
-    string = admin or connection_string or os.environ.get(CONNECTION_STRING)
-    if string:
-        return ServiceBusAdministrationClient.from_connection_string(string.strip(), **options)
-    from azure.identity import DefaultAzureCredential
-
-    host = namespace or os.environ[NAMESPACE]
-    return ServiceBusAdministrationClient(host, DefaultAzureCredential(), **options)
 
 
 def _settings(management: Any, system: System) -> dict[str, dict[str, Any]]:

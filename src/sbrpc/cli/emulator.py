@@ -19,6 +19,7 @@ from sbrpc.cli import control
 from sbrpc.cli.outcome import failed
 
 if TYPE_CHECKING:
+    from sbrpc.emulator import Emulator
     from sbrpc.emulator.config import Config
 
 __all__ = ["app"]
@@ -93,17 +94,14 @@ def _loaded(file: Path | None) -> Config:
         return Config("sbemulatorns", (), (), (), ())
     try:
         wanted = load(file)
-    except (ConfigError, OSError, UnicodeDecodeError) as error:
+    except (ConfigError, OSError) as error:
         raise failed(str(error)) from None
     for warning in wanted.warnings:
         typer.echo(f"sbrpc: {file}: {warning}", err=True)
     return wanted
 
 
-async def _serve(emulator: object) -> None:
-    from sbrpc.emulator import Emulator
-
-    assert isinstance(emulator, Emulator)
+async def _serve(emulator: Emulator) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with emulator:
             print(f"sbrpc emulator: look into it at {emulator.http_url}/", file=sys.stderr, flush=True)

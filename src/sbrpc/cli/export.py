@@ -71,7 +71,6 @@ def roles(processes: Processes, output: Output = None) -> None:
 @app.command("emulator-config")
 def emulator_config(processes: Processes, output: Output = None) -> None:
     """Config.json of the official emulator, which `sbrpc emulator --config` takes too."""
-
     from sbrpc.export import emulator_config as export
 
     def write(system: System) -> str:

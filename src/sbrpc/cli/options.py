@@ -20,16 +20,19 @@ from sbrpc.cli.outcome import redacted
 
 if TYPE_CHECKING:
     from azure.servicebus.aio import ServiceBusClient
+    from azure.servicebus.management import ServiceBusAdministrationClient
 
 __all__ = [
     "Connection",
     "Metadata",
     "Namespace",
     "Timeout",
+    "administering",
     "connecting",
     "json_of",
     "pairs_of",
     "put_in_environment",
+    "understood",
 ]
 
 Connection = Annotated[
@@ -90,6 +93,20 @@ def connecting(
     put_in_environment(connection_string, namespace)
     with understood():
         return connect(websockets=websockets)
+
+
+def administering(connection_string: str | None = None, **options: Any) -> ServiceBusAdministrationClient:
+    """The client of the management API: of a connection string, or of what the environment says."""
+    from azure.servicebus.management import ServiceBusAdministrationClient
+
+    from sbrpc._sdk import CONNECTION_STRING, NAMESPACE
+
+    string = connection_string or os.environ.get(CONNECTION_STRING)
+    if string:
+        return ServiceBusAdministrationClient.from_connection_string(string.strip(), **options)
+    from azure.identity import DefaultAzureCredential
+
+    return ServiceBusAdministrationClient(os.environ[NAMESPACE].strip(), DefaultAzureCredential(), **options)
 
 
 def json_of(given: str | None, what: str = "the request") -> Any:

@@ -6,17 +6,16 @@ there are is up to `sbrpc.provisioning`.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sbrpc.cli.export import Processes, system_named
-from sbrpc.cli.options import Connection, Namespace, put_in_environment, understood
+from sbrpc.cli.options import Connection, Namespace, administering, put_in_environment, understood
 from sbrpc.cli.outcome import Exit, failed
 from sbrpc.cli.output import AsJson, show_json
 
@@ -118,10 +117,13 @@ def _administration(
     """The management API; what it raises inside the block ends the command with one line."""
     from azure.core.exceptions import AzureError, HttpResponseError
 
+    from sbrpc._sdk import connect
+
     put_in_environment(connection_string, namespace)
     try:
         with understood():
-            admin = _client({} if ca_file is None else {"connection_verify": str(ca_file)})
+            connect()  # connects to nothing, and says what is wrong with the address
+            admin = administering(**({} if ca_file is None else {"connection_verify": str(ca_file)}))
         with admin:
             yield admin
     except HttpResponseError as error:
@@ -138,20 +140,6 @@ def _administration(
         elif "WRONG_VERSION_NUMBER" in text:
             hint = "; an emulator's is on its HTTP port: name that one in --connection-string"
         raise failed(f"the management API cannot be reached: {text}{hint}", Exit.UNREACHABLE) from None
-
-
-def _client(options: dict[str, Any]) -> ServiceBusAdministrationClient:
-    from azure.servicebus.management import ServiceBusAdministrationClient
-
-    from sbrpc._sdk import CONNECTION_STRING, NAMESPACE, connect
-
-    connect()  # connects to nothing, and says what is wrong with the address
-    given = os.environ.get(CONNECTION_STRING)
-    if given:
-        return ServiceBusAdministrationClient.from_connection_string(given.strip(), **options)
-    from azure.identity import DefaultAzureCredential
-
-    return ServiceBusAdministrationClient(os.environ[NAMESPACE].strip(), DefaultAzureCredential(), **options)
 
 
 def _line(error: Exception) -> str:
