@@ -20,7 +20,7 @@ from typing import Any
 import anyio
 import typer
 
-__all__ = ["flat", "load", "named", "nowhere", "parts_of"]
+__all__ = ["load", "named", "nowhere", "parts_of"]
 
 # What stands for a connection where nothing is connected to.
 NOWHERE = "Endpoint=sb://nowhere.invalid/;SharedAccessKeyName=none;SharedAccessKey=bm9uZQ=="
@@ -94,6 +94,8 @@ def parts_of(reference: str) -> tuple[Any, ...]:
     A module alone stands for its `app`. A function may take one argument, a connection, which leads nowhere,
     and may be async or an async context manager; what it opens is closed again.
     """
+    from sbrpc._apps import flat
+
     with nowhere():
         found = load(reference)
         if isinstance(found, ModuleType):
@@ -106,18 +108,10 @@ def parts_of(reference: str) -> tuple[Any, ...]:
 
 
 async def _made_by(factory: Callable[..., Any]) -> Any:
-    needed = [each for each in inspect.signature(factory).parameters.values() if each.default is each.empty]
-    made = factory(*[NOWHERE for _ in needed[:1]])
+    from sbrpc._apps import needed_by
+
+    made = factory(*[NOWHERE for _ in needed_by(factory)[:1]])
     if isinstance(made, AbstractAsyncContextManager) and inspect.isasyncgenfunction(inspect.unwrap(factory)):
         async with made as things:
             return things
     return await made if inspect.isawaitable(made) else made
-
-
-def flat(found: Any) -> Iterator[Any]:
-    """One thing, or all that collections hold, however deep; None is nothing."""
-    if isinstance(found, list | tuple | set | frozenset):
-        for each in found:
-            yield from flat(each)
-    elif found is not None:
-        yield found

@@ -21,7 +21,7 @@ import anyio
 import typer
 
 from sbrpc.cli import health
-from sbrpc.cli.loading import flat, load
+from sbrpc.cli.loading import load
 from sbrpc.cli.options import Connection, Namespace, connecting, put_in_environment
 from sbrpc.cli.outcome import code_of, failed
 from sbrpc.cli.supervisor import supervise
@@ -180,6 +180,8 @@ def _parts(things: Sequence[Any]) -> Iterator[dict[str, Any]]:
 @asynccontextmanager
 async def _made(apps: Sequence[str]) -> AsyncIterator[list[Any]]:
     """What the references name, ready to be entered. What a factory opens is open inside the block."""
+    from sbrpc._apps import flat, is_declaration
+
     things: list[Any] = []
     async with AsyncExitStack() as stack:
         for reference in apps:
@@ -189,7 +191,7 @@ async def _made(apps: Sequence[str]) -> AsyncIterator[list[Any]]:
             if inspect.isfunction(found):
                 found = await _called(found, reference, stack)
             parts = [*flat(found)]
-            made = [thing for thing in parts if not _is_declaration(thing)]
+            made = [thing for thing in parts if not is_declaration(thing)]
             if made:
                 _check(made, reference)
             elif not parts or len(apps) == 1:  # declarations may stand beside what runs
@@ -219,7 +221,9 @@ def _app_of(module: ModuleType, reference: str) -> Any:
 
 
 async def _called(factory: Any, reference: str, stack: AsyncExitStack) -> Any:
-    needed = [each for each in inspect.signature(factory).parameters.values() if each.default is each.empty]
+    from sbrpc._apps import needed_by
+
+    needed = needed_by(factory)
     if len(needed) > 1:
         raise typer.BadParameter(
             f"{reference!r} takes {len(needed)} arguments; a factory takes the connection or none"
@@ -233,17 +237,6 @@ async def _called(factory: Any, reference: str, stack: AsyncExitStack) -> Any:
     if inspect.isasyncgenfunction(inspect.unwrap(factory)):
         return await stack.enter_async_context(result)
     return await result if inspect.isawaitable(result) else result
-
-
-def _is_declaration(thing: object) -> bool:
-    """What stands beside servers and clients for `plan` and `export`: entities, contracts, events."""
-    from sbrpc.contract import Contract
-    from sbrpc.event import Event
-    from sbrpc.topology import Queue, Topic
-
-    return isinstance(thing, Queue | Topic) or (
-        isinstance(thing, type) and issubclass(thing, Contract | Event)
-    )
 
 
 def _is_served(thing: object) -> bool:

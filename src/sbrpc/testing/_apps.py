@@ -1,5 +1,4 @@
-"""From what `sbrpc run` runs to its parts: a server, a bus, a list of them and of what they need, or a
-function that makes any of these from a connection.
+"""From an app, as `sbrpc run` runs it, to the parts of it that a test needs.
 
 Opens what an app opens, and no link. Knows nothing of what tests ask of the parts.
 """
@@ -13,10 +12,10 @@ from typing import Any
 
 from azure.servicebus.aio import ServiceBusClient
 
+from sbrpc._apps import flat, is_declaration, needed_by
 from sbrpc.client import RpcClient
 from sbrpc.contract import Contract
 from sbrpc.errors import ContractError
-from sbrpc.event import Event
 from sbrpc.events import EventBus
 from sbrpc.server import RpcServer
 from sbrpc.topology import Queue, Topic
@@ -31,16 +30,14 @@ async def parts_of(app: Any, connection: ServiceBusClient) -> AsyncIterator[list
     """What the app consists of, in its order. What an `@asynccontextmanager` opens is open in the block."""
     # A coroutine function is a handler that was taken for an app; calling it would handle something.
     if isinstance(app, RpcServer | EventBus) or not callable(app) or inspect.iscoroutinefunction(app):
-        yield _flat(app)
+        yield [*flat(app)]
         return
-    parameters = inspect.signature(app).parameters.values()
-    needed = [each for each in parameters if each.default is each.empty]
-    made = app(*[connection for _ in needed[:1]])
+    made = app(*[connection for _ in needed_by(app)[:1]])
     if not inspect.isasyncgenfunction(inspect.unwrap(app)):
-        yield _flat(made)
+        yield [*flat(made)]
         return
     async with made as opened:
-        yield _flat(opened)
+        yield [*flat(opened)]
 
 
 def server_in(parts: list[Any], contract: type[Contract], app: object) -> RpcServer:
@@ -75,7 +72,7 @@ def running_in(parts: list[Any], connection: ServiceBusClient) -> list[Any]:
                 f"this {kind} connects elsewhere; make it with the bench's `connection`, or pass a function "
                 "that makes it from a connection"
             )
-    return [part for part in parts if not _is_declaration(part)]
+    return [part for part in parts if not is_declaration(part)]
 
 
 def entities_in(parts: list[Any]) -> Iterator[Entity]:
@@ -87,17 +84,6 @@ def entities_in(parts: list[Any]) -> Iterator[Entity]:
             isinstance(part, type) and issubclass(part, Contract)
         ):
             yield part
-
-
-def _is_declaration(part: object) -> bool:
-    """What stands beside servers and clients to say what is needed."""
-    return isinstance(part, Queue | Topic) or (isinstance(part, type) and issubclass(part, Contract | Event))
-
-
-def _flat(found: Any) -> list[Any]:
-    if isinstance(found, list | tuple | set | frozenset):
-        return [part for each in found for part in _flat(each)]
-    return [] if found is None else [found]
 
 
 def _named(app: object) -> str:

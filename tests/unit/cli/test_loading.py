@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from sbrpc.cli.loading import NOWHERE, flat, load, named, nowhere, parts_of
+from sbrpc.cli.loading import NOWHERE, load, named, nowhere, parts_of
 
 SHOP = """
 from contextlib import asynccontextmanager
@@ -98,12 +98,6 @@ def test_what_cannot_be_loaded_is_explained(reference: str, says: str) -> None:
 def test_parts_are_flat_however_they_are_made(reference: str, parts: tuple[object, ...]) -> None:
     """By a list, a function, a coroutine or a context manager; a connection they ask for leads nowhere."""
     assert parts_of(reference) == parts
-
-
-def test_nothing_is_none_and_collections_are_what_they_hold() -> None:
-    """However they are nested; text is no collection."""
-    assert list(flat(None)) == []
-    assert list(flat(["one", ("two", [None, {"three"}])])) == ["one", "two", "three"]
 
 
 def test_an_address_is_there_only_inside(monkeypatch: pytest.MonkeyPatch) -> None:
