@@ -229,9 +229,13 @@ def read_requests(message: ServiceBusReceivedMessage) -> list[Request]:
     for header, body in _parts(message):
         problems: list[str] = []
         timeout = number(header, "timeout-ms", problems)
-        metadata = _metadata(header.get("metadata"), problems)
-        fingerprint = _string(header, "fingerprint", problems)
-        subject = _string(header, "subject", problems)
+        given = header.get("metadata")
+        metadata = _metadata(given, problems) if given is not None else {}
+        fingerprint, subject = header.get("fingerprint"), header.get("subject")
+        if type(fingerprint) is not str:
+            fingerprint = _string(header, "fingerprint", problems)
+        if type(subject) is not str:
+            subject = _string(header, "subject", problems)
         if not subject:
             problems.append("the call has no subject; put the method's name there")
         requests.append(
@@ -258,8 +262,6 @@ def read_requests(message: ServiceBusReceivedMessage) -> list[Request]:
 
 
 def _metadata(given: Any, problems: list[str]) -> Mapping[str, str]:
-    if given is None:
-        return {}
     if not isinstance(given, dict):
         problems.append(f"the metadata of the call must be an object, not {given!r:.40}")
         return {}
@@ -283,6 +285,9 @@ def read_replies(message: ServiceBusReceivedMessage) -> list[Reply]:
     session = text(envelope_of(message.raw_amqp_message).group_id)
     replies = []
     for header, body in _parts(message):
+        if len(header) == 2:  # nearly all of them: an id and a length, so a result and nothing else
+            replies.append(Reply(header["id"], OK, body, session_id=session))
+            continue
         notice = header.get("notice")
         sequence = header.get("seq")
         control = header.get("control")

@@ -65,7 +65,13 @@ class Call(CallPart):
     __slots__ = ("_again", "_sender", "_spec", "control", "epoch", "future", "timer")
 
     def __init__(
-        self, sender: Sender, spec: MethodSpec, request: Request, deadline: Deadline, epoch: Epoch
+        self,
+        sender: Sender,
+        spec: MethodSpec,
+        request: Request,
+        deadline: Deadline,
+        epoch: Epoch,
+        future: asyncio.Future[Reply],
     ) -> None:
         super().__init__(request, deadline, alone=not shares(spec, request))
         self._sender = sender
@@ -73,7 +79,7 @@ class Call(CallPart):
         self._again: Sent | None = None
         self.epoch = epoch
         self.timer: asyncio.TimerHandle | None = None
-        self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Reply] = future
         self.control: Address | None = None
         """Where a cancel goes to."""
 

@@ -109,11 +109,16 @@ class Decision(NamedTuple):
     """The same for people."""
 
 
+# Looked up once: members of an enumeration take a while to look up.
+_SAID_AS_IT_IS = (What.RETURNED, What.CACHED, What.SCATTERED)
+_COMPLETE = Settlement.COMPLETE
+
+
 def decide(outcome: Outcome, *, can_reply: bool) -> Decision:
     """The row of the table. `can_reply`: there is a reply address, and we may send there."""
     what = outcome.what
-    if what in (What.RETURNED, What.CACHED, What.SCATTERED):
-        return Decision(Settlement.COMPLETE, outcome if can_reply else None)
+    if what in _SAID_AS_IT_IS:
+        return Decision(_COMPLETE, outcome if can_reply else None)
     if what is What.LOCK_GONE:
         return Decision(Settlement.LEAVE)
     if what is What.DRAINING:

@@ -122,18 +122,19 @@ class Intake:
                     for job in jobs:
                         job.stop(What.LOCK_GONE, why)
 
-    def answered(self) -> None:
-        """One of the requests is answered."""
+    def answered(self, receiver: Receiver) -> None:
+        """One of the requests is answered; says so where that makes room for another message."""
         self.held -= 1
+        if self.held == self._concurrency - 1:
+            # Over another link too, if this one is gone.
+            receiver.room_made()
+            self._on_change()
 
     def settle(self, taken: _Taken, decision: Decision) -> None:
         """All of the requests in a message are answered."""
         del self._locks[taken.lock]
         settle_message(taken.receiver, taken.message, decision, self._on_change)
-
-    def has_changed(self, receiver: Receiver) -> None:
-        """There may be room for another message; over another link too, if this one is gone."""
-        receiver.room_made()
+        taken.receiver.room_made()
         self._on_change()
 
     def _serve_more(self, tasks: anyio.abc.TaskGroup) -> None:
@@ -162,10 +163,11 @@ class Intake:
                         self._spare = False
                         continue
                     job, taken = self._waiting.popleft()
-                    self._serve_more(tasks)
+                    if not self._spare:
+                        self._serve_more(tasks)
                     began = monotonic()
                     try:
-                        await self._worker.serve(job, taken, turns, scattered=taken.scattered)
+                        await self._worker.serve(job, taken, turns, began, scattered=taken.scattered)
                     except Exception:  # a bug of ours: the lock runs out and the request comes again
                         _log.exception("serving call %s failed", job.request.call_id, extra=job.log_fields)
                         taken(Decision(Settlement.LEAVE))
@@ -199,9 +201,8 @@ class _Taken(SettledTogether):
 
     def __call__(self, decision: Decision) -> None:
         """One more is answered."""
-        self._intake.answered()
+        self._intake.answered(self.receiver)
         super().__call__(decision)
-        self._intake.has_changed(self.receiver)
 
     def settle(self, decision: Decision) -> None:
         self._intake.settle(self, decision)

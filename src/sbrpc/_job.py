@@ -79,10 +79,11 @@ class Job:
 
     # -- while the handler runs --------------------------------------------------------------------------
 
-    def began(self, turns: Turns) -> None:
+    def began(self, turns: Turns, now: float) -> None:
         """The handler runs from now on, in the scope of these turns: `stop` and the deadline cancel it."""
         self._scope = turns.scope()
-        self.look(monotonic())
+        if self.deadline.at - now < _NEAR:
+            self.look(now)
 
     def done(self, turns: Turns, error: BaseException | None = None) -> bool:
         """The handler has ended, if so with an error; says whether that was the end it was given."""

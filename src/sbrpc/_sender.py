@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, TypeVar, cast
 
@@ -362,7 +362,7 @@ class Sender:
 
     async def _send(self, link: Link[ServiceBusSender], items: list[Outgoing]) -> None:
         now = monotonic()
-        items = [item for item in items if self._wanted(item, now)]
+        items = self._wanted(items, now)
         if not items:
             return
         try:
@@ -419,12 +419,15 @@ class Sender:
             return too_large
         return error
 
-    def _wanted(self, item: Outgoing, now: float) -> bool:
-        if item.live(now):
-            return True
-        if not item.abandoned:
-            self._finish([item], DeadlineExceeded(f"{self.entity!r} could not be reached in time"))
-        return False
+    def _wanted(self, items: Iterable[Outgoing], now: float) -> list[Outgoing]:
+        """Those that are still to be sent; who waits for one of the others is told."""
+        wanted = []
+        for item in items:
+            if item.live(now):
+                wanted.append(item)
+            elif not item.abandoned:
+                self._finish([item], DeadlineExceeded(f"{self.entity!r} could not be reached in time"))
+        return wanted
 
     async def _perform(self, sender: ServiceBusSender, items: Sequence[Outgoing]) -> int:
         """Do what the items are; how many messages that were."""
@@ -446,9 +449,9 @@ class Sender:
     def _sweep(self) -> None:
         """Forget what nobody waits for any more: while Service Bus is away, the queue must not only grow."""
         now = monotonic()
-        self._again = [item for item in self._again if self._wanted(item, now)]
+        self._again = self._wanted(self._again, now)
         for group, items in list(self._waiting.items()):
-            kept = deque(item for item in items if self._wanted(item, now))
+            kept = deque(self._wanted(items, now))
             if kept:
                 self._waiting[group] = kept
             else:

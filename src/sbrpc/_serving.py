@@ -36,7 +36,7 @@ from ._wire import (
     Request,
     error_body,
 )
-from .context import CallInfo, Deadline, deadline, fencing_token
+from .context import CallInfo, Deadline, fencing_token, limit
 from .contract import MethodKind, MethodSpec
 from .errors import (
     BusError,
@@ -66,6 +66,10 @@ _CLEANING_UP = 5.0
 
 # Streamed replies that may be on their way to Service Bus at once.
 _UNCONFIRMED = 32
+
+# Only what a handler has said is kept: everything else is found out again, or may have changed by then.
+_RETURNED = What.RETURNED
+_KEPT = (_RETURNED, What.FAILED)
 
 # Matching a name against patterns takes longer than looking it up; requests can name any.
 _REMEMBERED_QUEUES = 1000
@@ -128,23 +132,22 @@ class Worker:
             jobs.append(Job(request, until, stale=stale))
         return jobs
 
-    async def serve(self, job: Job, settle: Settle, turns: Turns, *, scattered: bool = False) -> None:
+    async def serve(
+        self, job: Job, settle: Settle, turns: Turns, now: float, *, scattered: bool = False
+    ) -> None:
         """Serve a request. Returns when its handler is done; the reply may still be on its way then.
 
-        `turns` are the calling task's.
+        `turns` are the calling task's, `now` is the monotonic time.
         `scattered`: do not serve it, but tell the caller to send it again by itself. Cancelled, it neither
         replies nor settles.
         """
         self.running.add(job)
         try:
-            outcome = await self._outcome(job, turns, scattered)
+            outcome = await self._outcome(job, turns, now, scattered)
             decision = decide(outcome, can_reply=job.request.reply_to is not None)
-            kept = self._to_keep(job, outcome, decision) if self._store is not None else None
-            # Before it is sent: a redelivery may come from the moment it is.
-            if kept is not None and self._memory is not None:
-                self._memory.keep(job.key, *kept)
-            elif kept is not None and self._store is not None:
-                await self._ask_store(job, "keep", self._store.put(job.key, *kept))
+            if self._store is not None and decision.reply is not None and outcome.what in _KEPT:
+                # Before it is sent: a redelivery may come from the moment it is.
+                await self._keep(self._store, job, decision.reply)
         except BaseException:
             self._over(job)
             raise
@@ -164,7 +167,7 @@ class Worker:
 
     # -- what becomes of it ------------------------------------------------------------------------------
 
-    async def _outcome(self, job: Job, turns: Turns, scattered: bool) -> Outcome:
+    async def _outcome(self, job: Job, turns: Turns, now: float, scattered: bool) -> Outcome:
         request = job.request
         if request.reply_to is not None and not self._may_reply_to(request.reply_to):
             allowed = ", ".join(map(repr, self._reply_queues))
@@ -179,12 +182,14 @@ class Worker:
             return Outcome(job.stopped, note=job.cancellation.reason or "")
         if job.key in self._calls and request.call_id:
             await self._settle_twins(job)
+            now = monotonic()
         kept = None
         if self._store is not None and request.reply_to is not None and request.call_id:
             if self._memory is not None:
                 kept = self._memory.kept(job.key)
             else:
                 kept = await self._ask_store(job, "look up", self._store.get(job.key))
+                now = monotonic()
         if kept is not None:
             return Outcome(What.CACHED, body=kept.body, status=kept.status)
         if scattered:
@@ -196,14 +201,14 @@ class Worker:
         handler = self._registry.get(request.subject)
         if handler is None:
             return Outcome(What.UNKNOWN_METHOD, note=request.subject)
-        if job.deadline.passed:
+        if job.deadline.at <= now:
             return Outcome(What.EXPIRED, note="the deadline passed before the request was served")
         try:
             value = handler.spec.request.decode(request.body)
         except DecodeError as error:
             return self._undecodable(handler, request, error)
         self._calls[job.key] = job
-        return await self._run(job, turns, handler, value)
+        return await self._run(job, turns, now, handler, value)
 
     async def _ask_store(self, job: Job, what: str, asked: Awaitable[T]) -> T | None:
         """What the store says. One that fails or hangs must not keep the caller from an answer."""
@@ -243,14 +248,14 @@ class Worker:
             self._allowed[queue] = allowed
         return allowed
 
-    async def _run(self, job: Job, turns: Turns, handler: Handler, value: Any) -> Outcome:
+    async def _run(self, job: Job, turns: Turns, now: float, handler: Handler, value: Any) -> Outcome:
         if job.stopped is not None:
             return Outcome(job.stopped, note=job.cancellation.reason or "")
         outcome: Outcome | None = None
-        job.began(turns)
+        job.began(turns, now)
         # As if it had a task of its own: what it sets of context variables is gone with it.
         context = copy_context()
-        context.run(deadline(job.deadline).__enter__)
+        context.run(limit, job.deadline)
         try:
             outcome = await isolated(self._call(job, handler, value), context)
         except BaseException as error:
@@ -294,7 +299,7 @@ class Worker:
                 result = await self._result(job, handler, value)
             if spec.kind is MethodKind.ONE_WAY:
                 return Outcome(What.RETURNED, body=b"null")
-            return Outcome(What.RETURNED, body=spec.response.encode(result))
+            return Outcome(_RETURNED, spec.response.encode(result))
         except RpcError as error:
             return Outcome(What.FAILED, error=error)
         except asyncio.CancelledError:
@@ -428,16 +433,18 @@ class Worker:
             self._forget_sender(job.request.reply_to)
         self._conclude(job, decide_unsent(decision, error, late=job.deadline.passed), settle)
 
-    def _to_keep(self, job: Job, outcome: Outcome, decision: Decision) -> tuple[CachedReply, float] | None:
-        """The reply to remember, and for how many seconds."""
-        if outcome.what not in (What.RETURNED, What.FAILED) or job.outflow is not None:
-            return None
-        if decision.reply is None or not job.request.call_id:
-            return None
+    async def _keep(self, store: ReplyStore, job: Job, reply: RpcError | Outcome) -> None:
+        """Remember a reply, until some time after its caller has stopped waiting."""
+        if job.outflow is not None or not job.request.call_id:
+            return
         ttl = _KEEP_WITHOUT_DEADLINE
         if not job.deadline.is_never:
             ttl = max(0.0, job.deadline.remaining()) + _KEEP_AFTER_DEADLINE
-        return CachedReply(*self._encoded(job, decision.reply)), ttl
+        kept = CachedReply(*self._encoded(job, reply))
+        if self._memory is not None:
+            self._memory.keep(job.key, kept, ttl)
+        else:
+            await self._ask_store(job, "keep", store.put(job.key, kept, ttl))
 
     def _encoded(self, job: Job, reply: RpcError | Outcome) -> tuple[str, bytes]:
         if isinstance(reply, Outcome):

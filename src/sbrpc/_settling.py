@@ -78,10 +78,15 @@ class SettledTogether:
 
     def __call__(self, decision: Decision) -> None:
         """One more is decided."""
-        self._decided = decision if self._decided is None else all_of((self._decided, decision))
+        before = self._decided
+        if before is not None and before.settlement is not decision.settlement:
+            decision = all_of((before, decision))
+        elif before is not None:
+            decision = before
+        self._decided = decision
         self._missing -= 1
         if not self._missing:
-            self.settle(self._decided)
+            self.settle(decision)
 
     def settle(self, decision: Decision) -> None:
         """Settle the message."""

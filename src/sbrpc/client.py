@@ -355,11 +355,11 @@ class RpcClient:
 
     async def _attempt(self, queue: str, spec: MethodSpec, body: bytes, info: Known, call_id: str) -> Any:
         channel, _ = self._running()
+        assert self._loop is not None
         began = monotonic()
         epoch, sender = channel.current(), self._sender_to(queue)
-        call = Call(
-            sender, spec, self._request(spec, body, info, call_id, epoch.address), info.deadline, epoch
-        )
+        request = self._request(spec, body, info, call_id, epoch.address)
+        call = Call(sender, spec, request, info.deadline, epoch, self._loop.create_future())
         channel.register(call)
         try:
             sender.post(call)

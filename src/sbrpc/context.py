@@ -52,7 +52,7 @@ class Deadline:
     @property
     def is_never(self) -> bool:
         """Whether there is no deadline at all."""
-        return math.isinf(self.at)
+        return self.at == math.inf
 
 
 _current: ContextVar[Deadline | None] = ContextVar("sbrpc_deadline", default=None)
@@ -73,6 +73,13 @@ def deadline_in(seconds: float) -> Deadline:
     enclosing = _current.get()
     until = time.monotonic() + seconds
     return Deadline(until) if enclosing is None or until <= enclosing.at else enclosing
+
+
+def limit(until: Deadline) -> None:
+    """Set the deadline of the running context, for good, unless the enclosing one is nearer."""
+    enclosing = _current.get()
+    if enclosing is None or until.at <= enclosing.at:
+        _current.set(until)
 
 
 class deadline:

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from secrets import token_hex
+from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar, cast, overload
 
@@ -505,7 +506,7 @@ class RpcServer:
             (job,) = self._worker.jobs([read_request(delivery.message)])
             try:
                 with Turns() as turns:
-                    await self._worker.serve(job, decided.set_result, turns)
+                    await self._worker.serve(job, decided.set_result, turns, monotonic())
                 await settle_delivery(delivery, await decided)
             except BusError as error:
                 # It comes again; the cache answers it.

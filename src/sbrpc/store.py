@@ -7,7 +7,7 @@ Knows call ids and encoded replies, nothing else.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple, Protocol
@@ -38,6 +38,11 @@ class ReplyStore(Protocol):
         ...
 
 
+# Until when, status, body and key. A plain tuple of plain values: the garbage collector does not look at
+# those again and again.
+_Kept = tuple[float, str, bytes, str]
+
+
 class MemoryReplyStore:
     """Keeps replies in this process, the newest ones up to a number and a size in bytes."""
 
@@ -51,8 +56,9 @@ class MemoryReplyStore:
         self._most = most
         self._most_bytes = most_bytes
         self._clock = clock
-        # Plain tuples of plain values: the garbage collector does not look at those again and again.
-        self._replies: OrderedDict[str, tuple[float, str, bytes]] = OrderedDict()
+        self._replies: dict[str, _Kept] = {}
+        # In the order of their coming; what was replaced since stays in line until it is its turn.
+        self._line: deque[_Kept] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -71,34 +77,27 @@ class MemoryReplyStore:
         kept = self._replies.get(key)
         if kept is None:
             return None
-        until, status, body = kept
+        until, status, body, _ = kept
         if self._clock() >= until:
-            self._forget(key)
+            del self._replies[key]
             return None
         return CachedReply(status, body)
 
     def keep(self, key: str, reply: CachedReply, ttl: float) -> None:
         """What `put` does, without being awaited."""
-        if key in self._replies:
-            self._forget(key)
-        if len(reply.body) > self._most_bytes // 4:
+        status, body = reply
+        if len(body) > self._most_bytes // 4:
+            self._replies.pop(key, None)
             return
         now = self._clock()
-        self._replies[key] = (now + ttl, reply.status, reply.body)
-        self._bytes += len(reply.body)
-        oldest_until = next(iter(self._replies.values()))[0]
-        if len(self._replies) > self._most or self._bytes > self._most_bytes or oldest_until <= now:
-            self._make_room(now)
-
-    def _make_room(self, now: float) -> None:
-        """Forget the oldest: what is too much, and what need not be kept any more."""
-        while self._replies:
-            oldest, (until, _, _) = next(iter(self._replies.items()))
-            if len(self._replies) <= self._most and self._bytes <= self._most_bytes and until > now:
-                break
-            self._forget(oldest)
-
-    def _forget(self, key: str) -> None:
-        kept = self._replies.pop(key, None)
-        if kept is not None:
-            self._bytes -= len(kept[2])
+        kept = (now + ttl, status, body, key)
+        line = self._line
+        self._replies[key] = kept
+        line.append(kept)
+        self._bytes += len(body)
+        # The oldest go: what is too much, and what need not be kept any more.
+        while line and (len(line) > self._most or self._bytes > self._most_bytes or line[0][0] <= now):
+            oldest = line.popleft()
+            self._bytes -= len(oldest[2])
+            if self._replies.get(oldest[3]) is oldest:
+                del self._replies[oldest[3]]

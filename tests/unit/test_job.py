@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from time import monotonic
 
 import anyio
 import anyio.lowlevel
@@ -26,7 +27,7 @@ async def test_handlers_that_end_by_themselves_share_a_scope() -> None:
     with Turns() as turns:
         first = turns.scope()
         one = job()
-        one.began(turns)
+        one.began(turns, monotonic())
         assert not one.done(turns)
         assert turns.scope() is first
 
@@ -36,7 +37,7 @@ async def test_a_handler_that_is_stopped_ends_and_the_next_one_runs() -> None:
     with Turns() as turns:
         for obeys in (True, False, True):
             one = job()
-            one.began(turns)
+            one.began(turns, monotonic())
             one.stop(What.CANCELLED, "the caller has gone")
             error: BaseException | None = None
             try:
@@ -51,7 +52,7 @@ async def test_an_error_of_the_handler_remains_an_error() -> None:
     """Even if it was stopped at the same time."""
     with Turns() as turns:
         one = job()
-        one.began(turns)
+        one.began(turns, monotonic())
         one.stop(What.CANCELLED, "the caller has gone")
         assert not one.done(turns, ValueError("its own"))
 
@@ -61,7 +62,7 @@ async def test_what_cancels_the_task_is_not_taken_for_the_end_of_a_handler() -> 
     taken = None
     with anyio.CancelScope() as outer, Turns() as turns:
         one = job()
-        one.began(turns)
+        one.began(turns, monotonic())
         outer.cancel()
         try:
             await anyio.sleep(60)
@@ -76,7 +77,7 @@ async def test_a_deadline_is_armed_when_it_is_near_and_not_left_for_the_next() -
     """Far ones cost no timer."""
     with Turns() as turns:
         far = job(Deadline.after(1000))
-        far.began(turns)
+        far.began(turns, monotonic())
         scope = turns.scope()
         assert scope.deadline == math.inf
         far.look(now=far.deadline.at - 0.1)
