@@ -251,9 +251,13 @@ def _scaling(results: Results) -> str:
             "share of what the handlers allow",
             *[_shown(_at(scaling, str(n), "share"), "{:.2f}") for n in SERVERS],
         ],
+        ["cores busy", *[_shown(_at(scaling, str(n), "cores"), "{:.2f}") for n in SERVERS]],
     ]
     text = _WIDE.format(name="scaling", text="Growth over server processes")
-    text += "\nHandlers wait 20 ms; each process runs 8 at a time.\n\n"
+    text += (
+        "\nHandlers wait 20 ms; each process runs 8 at a time. Client and broker share the cores with the "
+        "servers: once all of them are busy, more processes add nothing on this machine.\n\n"
+    )
     return text + table(head, rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import monotonic
 from typing import Any
 
 from benchmarks.peers import PEERS
@@ -19,7 +20,7 @@ _CALLERS = 3
 
 
 def measure(seconds: float, warm: float) -> dict[str, dict[str, float]]:
-    """Calls per second by the number of server processes, once."""
+    """Calls per second by the number of server processes, once, and how many cores were busy."""
     peer = PEERS[0]
     found = {}
     for servers in SERVERS:
@@ -39,8 +40,16 @@ def measure(seconds: float, warm: float) -> dict[str, dict[str, float]]:
                 "seconds": seconds,
                 "warm": warm,
             }
+            everybody = [*children, client, *([broker.child] if broker.child is not None else [])]
+            used, began = sum(child.cpu_seconds() for child in everybody), monotonic()
             client.tell(json.dumps(order))
             figures = json.loads(client.line(90))
+            used = sum(child.cpu_seconds() for child in everybody) - used
+            cores = used / (monotonic() - began)
         most = servers * CONCURRENCY / DELAY
-        found[str(servers)] = {"per_second": figures["per_second"], "share": figures["per_second"] / most}
+        found[str(servers)] = {
+            "per_second": figures["per_second"],
+            "share": figures["per_second"] / most,
+            "cores": cores,
+        }
     return found

@@ -13,8 +13,16 @@ __all__ = ["measure"]
 _CASES = {
     "import azure.servicebus.aio": ("pass", "import azure.servicebus.aio"),
     "import sbrpc, after the SDK": ("import azure.servicebus.aio", "import sbrpc"),
+    "pydantic, anyio and tenacity, after the SDK": (
+        "import azure.servicebus.aio",
+        "import anyio, tenacity; from pydantic import BaseModel, TypeAdapter",
+    ),
     "client and server of sbrpc, after the SDK": (
         "import azure.servicebus.aio",
+        "from sbrpc import RpcClient, RpcServer",
+    ),
+    "client and server of sbrpc, after all of these": (
+        "import azure.servicebus.aio, anyio, tenacity; from pydantic import BaseModel, TypeAdapter",
         "from sbrpc import RpcClient, RpcServer",
     ),
     "import sbrpc.emulator": ("pass", "import sbrpc.emulator"),

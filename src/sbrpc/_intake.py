@@ -35,6 +35,10 @@ _log = logging.getLogger("sbrpc.server")
 # How often running handlers are looked through for locks to renew. Locks last 5 s at least, as a rule 60.
 _LOOK_AT_LOCKS = 0.25
 
+# Where handlers take less, in seconds, one message waits here for its turn, so that none of them ever waits
+# for a message. It is locked meanwhile, and no other server gets it.
+_SOON = 0.25
+
 # A bundle is served by one server, while others may be idle. So it has no more calls than the server runs at
 # once, or is done with in so many seconds.
 _NO_TIME = 0.004
@@ -77,8 +81,8 @@ class Intake:
 
     @property
     def has_room(self) -> bool:
-        """Whether another message may be received."""
-        return self.held < self._concurrency
+        """Whether another message may be received: for whom there is a handler, or soon will be."""
+        return self.held < self._concurrency or (not self._waiting and self._pace.mean < _SOON)
 
     def take(
         self, receiver: Receiver, message: ServiceBusReceivedMessage, tasks: anyio.abc.TaskGroup

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import pytest
+
 from sbrpc._bundles import MOST_IN_A_BUNDLE
-from sbrpc._intake import Advice
+from sbrpc._intake import Advice, Intake
 from sbrpc._pace import Pace
 
 
@@ -29,3 +33,22 @@ def test_quick_handlers_take_many() -> None:
 def test_before_anything_ran_the_advice_is_moderate() -> None:
     """Nothing is known of the handlers yet."""
     assert Advice(16, Pace())() == 16
+
+
+@pytest.mark.parametrize(
+    ("seconds", "held", "room"),
+    [
+        (0.02, 7, True),
+        (0.02, 8, True),  # all handlers are busy, and one of them is done soon
+        (5.0, 7, True),
+        (5.0, 8, False),  # another server may have a handler that is idle
+    ],
+)
+def test_a_message_is_taken_ahead_where_handlers_are_quick(seconds: float, held: int, room: bool) -> None:
+    """So that none of them waits for it; slow ones take no more than they serve."""
+    pace = Pace()
+    for _ in range(500):
+        pace.took(seconds)
+    intake = Intake(cast("Any", None), 8, pace, lambda: None)
+    intake.held = held
+    assert intake.has_room is room

@@ -62,3 +62,22 @@ async def test_a_second_reply_replaces_the_first() -> None:
     assert len(store) == 1
     await store.put("b", CachedReply("OK", b"x" * 20), ttl=60)
     assert len(store) == 2
+
+
+async def test_what_is_not_to_be_kept_at_all_is_not() -> None:
+    """Nor is it in the way of what comes later."""
+    store = MemoryReplyStore(clock=Clock())
+    await store.put("a", CachedReply("OK", b"1"), ttl=0)
+    assert await store.get("a") is None
+    await store.put("b", CachedReply("OK", b"2"), ttl=1)
+    assert await store.get("b") == CachedReply("OK", b"2")
+
+
+async def test_a_reply_that_is_replaced_takes_the_place_of_the_newest() -> None:
+    """What was kept before under its key does not push it out when its turn to go has come."""
+    store = MemoryReplyStore(most=3)
+    for name in "abcab":
+        await store.put(name, CachedReply("OK", name.encode()), ttl=60)
+    assert [await store.get(name) is not None for name in "abc"] == [True, True, True]
+    await store.put("c", CachedReply("OK", b"x" * 5_000_000), ttl=60)
+    assert await store.get("c") is None
