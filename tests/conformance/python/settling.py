@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -142,7 +143,10 @@ async def many_locked(bench: Bench) -> None:
     # Not their order: the SDK releases what comes between two of its receives, and that comes again later.
     assert sorted(int(each) for each in bodies(received)) == list(range(1500))
     for each in reversed(received):
-        await receiver.complete_message(each)
+        # Where the blocking SDK misses a confirmation, which its keep-alive thread may read, it settles again and
+        # is told that there is nothing left to settle. A message that was not settled would come again.
+        with suppress(MessageLockLostError):
+            await receiver.complete_message(each)
     await bench.is_empty(receiver)
 
 
