@@ -143,8 +143,8 @@ async def many_locked(bench: Bench) -> None:
     # Not their order: the SDK releases what comes between two of its receives, and that comes again later.
     assert sorted(int(each) for each in bodies(received)) == list(range(1500))
     for each in reversed(received):
-        # Where the blocking SDK misses a confirmation, which its keep-alive thread may read, it settles again and
-        # is told that there is nothing left to settle. A message that was not settled would come again.
+        # Where the blocking SDK misses a confirmation, which its keep-alive thread may read, it settles again
+        # and is told that there is nothing left to settle. A message that was not settled would be found.
         with suppress(MessageLockLostError):
             await receiver.complete_message(each)
     await bench.is_empty(receiver)
