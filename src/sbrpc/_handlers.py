@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, overload
 import anyio
 import anyio.to_thread
 
+from ._signatures import takes_info
 from .context import CallInfo
 from .contract import Contract, MethodKind, MethodSpec
 from .errors import ContractError
@@ -72,21 +73,12 @@ def handler_for(spec: MethodSpec, function: Callable[..., Any]) -> Handler:
         raise ContractError(f"{where} yields, but the method has one reply; use `return`")
     else:
         in_thread = not inspect.iscoroutinefunction(called)
-    return Handler(spec, function, _takes_info(where, function), in_thread)
-
-
-def _takes_info(where: str, function: Callable[..., Any]) -> bool:
-    parameters = list(inspect.signature(function).parameters.values())
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [
-        p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    if not positional or len(required) > 2 or any(p not in positional for p in required):
+    info = takes_info(function)
+    if info is None:
         raise ContractError(
             f"{where} must take (request) or (request, info), not {inspect.signature(function)}"
         )
-    # A second parameter with a default is the author's own, unless it says that it is the info.
-    return len(required) == 2 or (len(positional) > 1 and not required[1:] and positional[1].name == "info")
+    return Handler(spec, function, info, in_thread)
 
 
 class Registry:

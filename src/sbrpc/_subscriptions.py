@@ -24,6 +24,7 @@ from tenacity import (
 
 from ._cloudevents import from_message, trace_of
 from ._codec import sendable
+from ._signatures import takes_info
 from .context import fencing_token
 from .errors import ContractError, DecodeError
 from .event import CloudEvent, Event, EventInfo
@@ -110,30 +111,19 @@ class Handler:
             raise ContractError(f"{self.name}: batch={self.batch} must be at least 1")
         if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
             raise ContractError(f"{self.name} has a `yield`, so to call it would not run it; handlers return")
-        object.__setattr__(self, "takes_info", _takes_info(self.function, self.name))
+        info = takes_info(self.function)
+        if info is None:
+            raise ContractError(
+                f"{self.name}{inspect.signature(self.function)} cannot handle events: "
+                "a handler is called with (event) or (event, info)"
+            )
+        object.__setattr__(self, "takes_info", info)
         object.__setattr__(self, "is_async", _is_async(self.function))
 
     @property
     def name(self) -> str:
         """The function's name, for errors and logs."""
         return getattr(self.function, "__qualname__", None) or repr(self.function)
-
-
-def _takes_info(function: Callable[..., Any], name: str) -> bool:
-    parameters = list(inspect.signature(function).parameters.values())
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [
-        p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    if not positional or len(required) > 2 or any(p not in positional for p in required):
-        raise ContractError(
-            f"{name}{inspect.signature(function)} cannot handle events: "
-            "a handler is called with (event) or (event, info)"
-        )
-    # A second parameter with a default belongs to the function's author, unless it says that it is the info.
-    return len(required) == 2 or (
-        len(positional) > 1 and positional[1] not in required and positional[1].name == "info"
-    )
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

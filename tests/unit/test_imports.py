@@ -18,7 +18,7 @@ ENDS = {"client", "server", "events"}
 LAYERS = [
     {"errors", "topology"},
     {"context"},
-    {"_codec", "_age", "_pace", "_signals"},
+    {"_codec", "_age", "_pace", "_signals", "_signatures"},
     {"contract", "event"},
     {
         "_apps",
