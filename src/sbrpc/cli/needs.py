@@ -63,11 +63,7 @@ class _Queues:
             for entity in process.entities
             if isinstance(entity, Queue)
         }
-        self._longest = _longest(
-            contract
-            for process in processes
-            for contract in (*process.calls, *(c for server in process.servers for c in server.contracts))
-        )
+        self._longest = _longest(contract for process in processes for contract in process.contracts())
 
     def wanted(self, name: str, sessions: bool | None) -> Wanted:
         """What is needed of one of them; `sessions` where its users say whether it has to require them."""

@@ -38,32 +38,9 @@ def _definitions(schema: Any) -> Schema:
 
 # Words for people, and what is looked at by itself.
 _WORDS = frozenset({"title", "description", "examples", "deprecated", "readOnly", "writeOnly", "$comment"})
-_HANDLED = frozenset(
-    {
-        *(
-            "$defs",
-            "$ref",
-            "x-name",
-            "type",
-            "enum",
-            "const",
-            "default",
-            "anyOf",
-            "oneOf",
-            "allOf",
-            "discriminator",
-        ),
-        *(
-            "properties",
-            "required",
-            "additionalProperties",
-            "items",
-            "prefixItems",
-            "multipleOf",
-            "uniqueItems",
-        ),
-    }
-)
+_CHOICES = frozenset({"type", "enum", "const", "default", "anyOf", "oneOf", "allOf", "discriminator"})
+_PARTS = frozenset({"properties", "required", "additionalProperties", "items", "prefixItems"})
+_HANDLED = frozenset({"$defs", "$ref", "x-name", "multipleOf", "uniqueItems"}) | _CHOICES | _PARTS
 _LEAST = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"})
 _MOST = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"})
 _FORMS = frozenset({"pattern", "format", "contentEncoding", "contentMediaType"})

@@ -209,11 +209,8 @@ class _Writer:
     def handles(self, topic: str, subscription: str, events: Iterable[type[Event]]) -> None:
         name = f"{topic}.{subscription}"
         found = self.entities[topic]
-        entity = next(
-            (each for each in found.subscriptions if each.name == subscription)
-            if isinstance(found, Topic)
-            else iter(())
-        )
+        assert isinstance(found, Topic)
+        entity = next(each for each in found.subscriptions if each.name == subscription)
         self.channels.setdefault(
             name,
             {
@@ -340,14 +337,16 @@ def _plain(schema: Any) -> Any:
 
 
 def _doc(thing: type) -> str:
-    """The first paragraph of what a class says of itself, and nothing that it inherits."""
-    own = thing.__doc__ or ""
-    return " ".join(inspect.cleandoc(own).split("\n\n")[0].split())
+    """What a class says of itself, and nothing that it inherits."""
+    return _first_paragraph(thing.__doc__)
 
 
 def _doc_of_method(spec: MethodSpec, contracts: Iterable[type[Contract]]) -> str:
     for contract in contracts:
         if contract.contract_methods.get(spec.name) is spec:
-            doc = getattr(contract, spec.name).__doc__ or ""
-            return " ".join(inspect.cleandoc(doc).split("\n\n")[0].split())
+            return _first_paragraph(getattr(contract, spec.name).__doc__)
     return ""
+
+
+def _first_paragraph(doc: str | None) -> str:
+    return " ".join(inspect.cleandoc(doc or "").split("\n\n")[0].split())

@@ -1,7 +1,7 @@
 """Bicep: namespace, queues, topics, subscriptions, rules, and role assignments of each process.
 
-Resource types and properties: Azure Resource Manager, Microsoft.ServiceBus 2024-01-01 and
-Microsoft.Authorization 2022-04-01.
+Owns Bicep's syntax, and in which order things are deployed. What they are is in `_text`. Resource types and
+properties: Azure Resource Manager, Microsoft.ServiceBus 2024-01-01 and Microsoft.Authorization 2022-04-01.
 """
 
 from __future__ import annotations

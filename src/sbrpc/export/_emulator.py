@@ -1,6 +1,7 @@
 """`Config.json` of the official Service Bus emulator, which ours reads as well.
 
-Its limits: Azure/azure-service-bus-emulator-installer, README and ServiceBus-Emulator/Schema.
+Owns the file's keys and the emulator's limits, and says where a system does not fit into them. Knows neither
+emulator's code. Limits: Azure/azure-service-bus-emulator-installer, README and ServiceBus-Emulator/Schema.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from sbrpc.topology import Queue, Rule, SqlFilter, Subscription, Topic
 
 from ._system import System
-from ._text import duration, filter_of
+from ._text import duration, filter_of, title
 
 __all__ = ["emulator_config"]
 
@@ -124,7 +125,7 @@ class _Writer:
         shape = filter_of(rule)
         properties: dict[str, Any]
         if "correlationFilter" in shape:
-            correlation = {_pascal(name): value for name, value in shape["correlationFilter"].items()}
+            correlation = {title(name): value for name, value in shape["correlationFilter"].items()}
             properties = {"FilterType": "Correlation", "CorrelationFilter": correlation}
         else:
             expression = shape["sqlFilter"]["sqlExpression"]
@@ -133,7 +134,3 @@ class _Writer:
             properties["Action"] = {"SqlExpression": rule.action}
         # It knows no name with a dollar, and no rule `$Default` beside others.
         return {"Name": rule.name.removeprefix("$"), "Properties": properties}
-
-
-def _pascal(name: str) -> str:
-    return name[0].upper() + name[1:]

@@ -138,7 +138,7 @@ class _Page:
     def resolve(self, reference: Mapping[str, Any]) -> Mapping[str, Any]:
         found: Any = self.document
         for part in reference["$ref"].removeprefix("#/").split("/"):
-            found = found[part.replace("~1", "/").replace("~0", "~")]
+            found = found[_unescaped(part)]
         return dict(found)
 
 
@@ -184,7 +184,12 @@ def _shown(value: Any) -> str:
 
 
 def _last(reference: Mapping[str, Any]) -> str:
-    return str(reference["$ref"]).rpartition("/")[2].replace("~1", "/").replace("~0", "~")
+    return _unescaped(str(reference["$ref"]).rpartition("/")[2])
+
+
+def _unescaped(part: str) -> str:
+    """A part of a JSON pointer (RFC 6901)."""
+    return part.replace("~1", "/").replace("~0", "~")
 
 
 def _id(kind: str, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from sbrpc._codec import Codec
-from sbrpc.contract import Contract
+from sbrpc.contract import Contract, MethodKind
 from sbrpc.event import Event
 
 from ._system import System
@@ -33,11 +33,7 @@ class Described:
 
 def contracts_of(system: System) -> list[type[Contract]]:
     """Every contract that is served or called, by name."""
-    found = {
-        contract
-        for process in system.processes
-        for contract in (*process.calls, *(c for server in process.servers for c in server.contracts))
-    }
+    found = {contract for process in system.processes for contract in process.contracts()}
     return sorted(found, key=lambda contract: (contract.contract_name, contract.__qualname__))
 
 
@@ -61,7 +57,7 @@ def described_in(system: System) -> Iterator[Described]:
         for spec in contract.contract_methods.values():
             name = f"{spec.contract}.{spec.subject}"
             yield Described(f"{name}.request", spec.request.annotation, "validation")
-            if spec.kind.value != "one-way":
+            if spec.kind is not MethodKind.ONE_WAY:
                 yield Described(f"{name}.reply", spec.response.annotation, "serialization")
             for error, declared in sorted(spec.errors.items()):
                 if declared.data is not None:

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from sbrpc.client import RpcClient
-from sbrpc.contract import Contract, MethodSpec
+from sbrpc.contract import Contract, MethodKind, MethodSpec
 from sbrpc.errors import ContractError
 from sbrpc.event import Event
 from sbrpc.events import EventBus
@@ -75,6 +75,12 @@ class Process:
     calls: tuple[type[Contract], ...] = ()
     publishes: tuple[type[Event], ...] = ()
     entities: tuple[Queue | Topic, ...] = ()
+
+    def contracts(self) -> Iterator[type[Contract]]:
+        """What it calls, and what it serves."""
+        yield from self.calls
+        for server in self.servers:
+            yield from server.contracts
 
     def publishers(self) -> Iterator[EventBus]:
         """The buses that publish."""
@@ -194,7 +200,8 @@ class System:
         found: list[str] = []
         for process in self.processes:
             for server in process.servers:
-                answers = any(spec.kind.value != "one-way" for c in server.contracts for spec in _specs(c))
+                specs = (spec for contract in server.contracts for spec in _specs(contract))
+                answers = any(spec.kind is not MethodKind.ONE_WAY for spec in specs)
                 if answers and not self._reply_queues_of(server):
                     patterns = ", ".join(server.reply_queues)
                     found.append(

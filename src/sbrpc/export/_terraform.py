@@ -1,6 +1,7 @@
 """Terraform: namespace, queues, topics, subscriptions, rules, and role assignments of each process.
 
-Resources and arguments: the azurerm provider, version 4.
+Owns Terraform's syntax and the provider's names for what is in `_text`. Resources and arguments: the azurerm
+provider, version 4.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What the formats share: durations, symbols, and the shape of queues, topics, subscriptions and rules.
 
-The shape is that of Azure Resource Manager, which every tool for Azure follows under names of its own.
+Owns the words of Azure Resource Manager, which every tool for Azure follows under names of its own, and the
+roles. Knows no format.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def names_of(things: Iterable[str], separator: str = "_") -> dict[str, str]:
 
 
 def title(text: str) -> str:
-    """A symbol to be appended to another one in camelCase."""
+    """A name that begins with a capital, to be appended to another one in camelCase."""
     return text[0].upper() + text[1:]
 
 
