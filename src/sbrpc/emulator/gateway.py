@@ -153,8 +153,7 @@ class Gateway:
             else:
                 self._attach_sender(peer, link, address, now)
         except BrokerError as error:
-            if link.user is not None:
-                link.user = None
+            link.user = None
             link.refuse(error.condition, error.description)
             self.note("refused", address, peer, now, error.description)
 

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from sbrpc.emulator import content
-from sbrpc.emulator.amqp import codec, sections
+from sbrpc.emulator.amqp import sections
 from sbrpc.emulator.amqp.types import Array, Described, Int, Long, Symbol, Timestamp, ULong
 from sbrpc.emulator.broker import (
     Abandon,
@@ -92,14 +92,10 @@ def parse_request(payload: bytes) -> Request:
 
 def _response(request: Request, properties: Mapping[Any, Any], body: Any) -> bytes:
     # correlation-id must have the very type of the request's message-id: clients compare them as values.
-    fields = [None, None, None, None, None, request.message_id, *([None] * 7)]
     return (
-        b"\x00\x53\x73"
-        + codec.encode(fields)
-        + b"\x00\x53\x74"
-        + codec.encode(dict(properties))
-        + b"\x00\x53\x77"
-        + codec.encode(body)
+        sections.Properties(correlation_id=request.message_id).encode()
+        + sections.encode_application_properties(properties)
+        + sections.encode_value(body)
     )
 
 

@@ -463,7 +463,7 @@ def _wide(to_bytes: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     return encoder
 
 
-def _wide_compound(encoder: Callable[[Any], bytes], counted: bool = True) -> Callable[[Any], bytes]:
+def _wide_compound(encoder: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     """The form with 4-byte size and count and without constructor, as it stands inside an array."""
 
     def element(value: Any) -> bytes:

@@ -67,6 +67,9 @@ AMQP_HEADER = b"AMQP\x00\x01\x00\x00"
 SASL_HEADER = b"AMQP\x03\x01\x00\x00"
 MECHANISMS = tuple(Symbol(name) for name in ("ANONYMOUS", "PLAIN", "EXTERNAL", "MSSBCBS"))
 
+CONTAINER_ID = "sbrpc"
+"""What the server calls itself."""
+
 MAX_HEARTBEAT_INTERVAL = 30.0
 MIN_HEARTBEAT_INTERVAL = 0.25
 
@@ -115,18 +118,10 @@ _TRANSFER = Transfer.CODE
 class Connection(Peer):
     """The server side of one AMQP connection."""
 
-    def __init__(
-        self,
-        limits: Limits = Limits(),  # noqa: B008 - frozen
-        *,
-        name: str = "sbrpc",
-        properties: dict[Any, Any] | None = None,
-    ) -> None:
+    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
         super().__init__(limits)
         self.state = ConnectionState.START
         self._legal: dict[int, frozenset[int]] = {}
-        self._name = name
-        self._own_properties = properties
         self._buffer = bytearray()
         self._needed = 0
         self._sessions: dict[int, Session] = {}
@@ -374,10 +369,9 @@ class Connection(Peer):
 
     def _send_open(self) -> None:
         answer = Open(
-            container_id=self._name,
+            container_id=CONTAINER_ID,
             max_frame_size=self.limits.max_frame_size,
             channel_max=self.limits.channel_max,
-            properties=self._own_properties,
         )
         self.out.append(frame(0, answer.encode()))
 

@@ -97,8 +97,7 @@ class Intake(ABC, Generic[Settings]):
         """Throw scheduled messages away."""
 
     def _check(self, batch: list[Incoming]) -> None:
-        if not self._open:
-            raise errors.entity_disabled(self.name, self.settings.status)
+        self.check_open()
         limits = self._exchange.limits
         total = 0
         for incoming in batch:

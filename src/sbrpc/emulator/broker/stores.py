@@ -577,11 +577,10 @@ class Store(ABC):
             self._remove(message)
         return len(doomed)
 
-    def withdraw(self, sequence_numbers: Collection[int] | None) -> list[Message]:
-        """Take active messages out, those with these numbers or all, the oldest first."""
-        numbers = sorted(self.messages if sequence_numbers is None else set(sequence_numbers))
-        found = [message for number in numbers if (message := self.messages.get(number)) is not None]
-        taken = [message for message in found if message.state is _ACTIVE]
+    def withdraw(self, sequence_numbers: Collection[int]) -> list[Message]:
+        """Take active messages with these numbers out, the oldest first."""
+        found = (self.messages.get(number) for number in sorted(set(sequence_numbers)))
+        taken = [message for message in found if message is not None and message.state is _ACTIVE]
         for message in taken:
             self._remove(message)
         return taken

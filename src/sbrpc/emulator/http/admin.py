@@ -18,7 +18,6 @@ from sbrpc.emulator.http import atom, descriptions
 from sbrpc.emulator.http.atom import Entry, Facts
 from sbrpc.emulator.http.descriptions import AuthorizationRule, Description
 from sbrpc.emulator.http.messages import Request, Response
-from sbrpc.topology import Rule
 
 __all__ = ["Admin"]
 
@@ -275,7 +274,7 @@ class Admin:
         return Entry(title, href, facts.created_at, facts.updated_at, text)
 
     def _describe_rule(self, request: Request, target: _Target) -> Entry:
-        rule: Rule = self.broker.get_rule(target.topic, target.name, target.rule)
+        rule = self.broker.get_rule(target.topic, target.name, target.rule)
         created = self.broker.rule_created_at(target.topic, target.name, target.rule)
         href = _href(request, f"{target.address}/Rules/{rule.name}")
         return Entry(rule.name, href, created, created, atom.rule_description(rule, created))

@@ -99,16 +99,11 @@ def test_everything_may_be_pipelined(wire: Wire) -> None:
 
 def test_open_tells_who_is_who(wire: Wire) -> None:
     """The engine's limits go out, the peer's facts come in."""
-    client = Client(wire)
-    client.server = Connection(
-        Limits(max_frame_size=1000, channel_max=10), name="us", properties={Symbol("a"): 1}
-    )
+    client = Client(wire, Limits(max_frame_size=1000, channel_max=10))
     client.feed(AMQP_HEADER)
     told = Open("me", "host", 4096, 100, 60000, properties={Symbol("product"): "p"})
     client.send(told, channel=0)
-    assert client.received()[1:] == [
-        Open("us", max_frame_size=1000, channel_max=10, properties={Symbol("a"): 1})
-    ]
+    assert client.received()[1:] == [Open("sbrpc", max_frame_size=1000, channel_max=10)]
     server = client.server
     assert (server.container_id, server.hostname, server.properties) == ("me", "host", {"product": "p"})
     assert server.frame_size == 1000
