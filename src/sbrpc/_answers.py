@@ -87,9 +87,11 @@ class Unconfirmed:
         self._changed.set()
 
     async def room(self) -> None:
+        """Wait until one more may be posted; raises what the first that failed has failed with."""
         await self._until(self._most - 1)
 
     async def all(self) -> None:
+        """Wait until all are with Service Bus; raises like `room`."""
         await self._until(0)
 
     async def _until(self, count: int) -> None:

@@ -175,6 +175,7 @@ def too_late(sender: Sender, spec: MethodSpec) -> RpcError:
 
 
 def encode(spec: MethodSpec, request: Any) -> bytes:
+    """The request as JSON; raises `InvalidArgument` where it is not of the method's type."""
     try:
         return spec.request.encode(request)
     except DecodeError as error:
@@ -182,6 +183,7 @@ def encode(spec: MethodSpec, request: Any) -> bytes:
 
 
 def result(spec: MethodSpec, reply: Reply) -> Any:
+    """The value in a reply; raises the error that it stands for, or `DecodeError` where it does not fit."""
     if reply.status != OK:
         raise _explained(spec, error_of(reply, spec.errors))
     try:

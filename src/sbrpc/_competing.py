@@ -349,5 +349,5 @@ class MessagePump:
                 await holding(lease, renew, handle, self._what)
             if self._giving_up.is_set:
                 await give_back(deliveries)
-        except Exception as error:
+        except Exception as error:  # the handler's own, or a link's; the log says which
             tell(error, self._what)

@@ -167,7 +167,7 @@ async def attempt(
     began = monotonic()
     try:
         await _call(handler, jobs, threads)
-    except Exception as error:
+    except Exception as error:  # the handler's own; the policy decides what follows
         _tell(handler, jobs, 1)
         return await _attempts(handler, jobs, pause, threads, first=error, began=began)
     return _HANDLED
@@ -197,7 +197,7 @@ async def _attempts(
             await _call(
                 handler, [replace(job, info=replace(job.info, attempt=number)) for job in jobs], threads
             )
-        except Exception:
+        except Exception:  # the handler's own, for the policy
             _tell(handler, jobs, attempts)
             raise
 

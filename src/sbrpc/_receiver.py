@@ -388,7 +388,7 @@ class Receiver:
         operation.began = monotonic()
         try:
             await operation.act()
-        except Exception as raised:
+        except Exception as raised:  # the SDK's, of whatever kind; whoever asked for the operation is told
             error = _sdk.translate(raised, f"{self._what}: {operation.name}")
             if isinstance(error, _sdk.LinkLost):
                 self._undone(operation, error)

@@ -445,6 +445,7 @@ def number(properties: Mapping[str, Any], name: str, problems: list[str]) -> flo
 
 
 def text(value: Any) -> str | None:
+    """What the SDK hands out for a string, which may be bytes, as one; None stays None."""
     if value is None or type(value) is str:
         return value
     return _plain(value)

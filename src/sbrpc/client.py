@@ -22,9 +22,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.abc
 from azure.servicebus.aio import ServiceBusClient
-from tenacity import (
-    AsyncRetrying,
-)
+from tenacity import AsyncRetrying
 
 from . import _sdk
 from ._calls import RETRY, Call, Known, Sent, StopAt, Terms, encode, result, too_late
@@ -47,12 +45,7 @@ from ._wire import (
 )
 from .context import CallInfo, Deadline, deadline_in
 from .contract import CallOptions, Contract, MethodKind, MethodSpec, check_contract, stub_of
-from .errors import (
-    DeadlineExceeded,
-    NotRunning,
-    SbrpcError,
-    Unavailable,
-)
+from .errors import DeadlineExceeded, NotRunning, SbrpcError, Unavailable
 from .middleware import Middleware, Next, chain
 
 __all__ = ["RpcClient"]
@@ -60,6 +53,9 @@ __all__ = ["RpcClient"]
 C = TypeVar("C", bound=Contract)
 
 _NOT_IN_A_SESSION_ID = re.compile(r"[^A-Za-z0-9_.\-]")
+
+# Replies that the SDK may take ahead: nobody else can take them.
+_PREFETCH = 50
 
 # A handler that goes on for a caller long gone is told to stop; one message per call will do.
 _REMEMBERED_ORPHANS = 256
@@ -90,6 +86,9 @@ class RpcClient:
         heartbeat: seconds of silence after which the path of replies is tried.
         bundle: whether calls that wait for their turn anyway may share a message, with services that
             understand it. A lone call is never held up.
+
+    Raises:
+        ValueError: the timeout is not positive, or no reply queue is named.
     """
 
     def __init__(
@@ -462,9 +461,6 @@ class RpcClient:
         if len(self._orphans) > _REMEMBERED_ORPHANS:
             self._orphans.popitem(last=False)
         self._tell(CANCEL, reply.call_id, reply.control)
-
-
-_PREFETCH = 50
 
 
 class _Destination:

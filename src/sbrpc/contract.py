@@ -64,12 +64,17 @@ class MethodSpec:
     response: Codec
     idempotent: bool = False
     timeout: float | None = None
+    """The most seconds that any call may take."""
     cancellable: bool = False
     window: int = 32
+    """How many streamed replies may be on their way unread."""
     bundle: bool = True
+    """Whether its calls may share a message with others."""
     key: Callable[[Any], str] | None = None
     errors: Mapping[str, ErrorSpec] = field(default_factory=dict)
+    """Those that the method declares, by the names of their classes."""
     fingerprint: str = ""
+    """What both sides have in common who agree on its types."""
 
     def __str__(self) -> str:
         return f"{self.contract}.{self.name}"
@@ -136,7 +141,10 @@ class BoundMethod(Generic[Req, Res]):
         metadata: Mapping[str, str] | None = None,
         key: str | None = None,
     ) -> Coroutine[Any, Any, Res]:
-        """Call the method. `timeout` is in seconds; the nearest of all deadlines in force wins."""
+        """Call the method. `timeout` is in seconds; the nearest of all deadlines in force wins.
+
+        What it raises, and what becomes of a call that is cancelled, `RpcClient` says.
+        """
         invoker, options = self._stub._bound()
         if timeout is not None or metadata or key is not None:
             options = CallOptions(timeout, metadata or {}, key).over(options)
@@ -158,7 +166,11 @@ class BoundStream(Generic[Req, Res]):
         metadata: Mapping[str, str] | None = None,
         key: str | None = None,
     ) -> AsyncGenerator[Res, None]:
-        """Call the method. `timeout` is in seconds and covers the whole stream."""
+        """Call the method. `timeout` is in seconds and covers the whole stream.
+
+        Iterating raises what a call raises, as `RpcClient` says. Whoever stops early, by `aclose()` or
+        cancelled, stops the handler too.
+        """
         invoker, general = self._stub._bound()
         options = CallOptions(timeout, metadata or {}, key).over(general)
         return invoker.invoke_stream(self.spec, request, options)
@@ -438,11 +450,8 @@ def _annotations(where: str, function: Callable[..., Any], scope: Mapping[str, A
         if needed not in hints:
             raise ContractError(f"{where}: {what} has no annotation; both sides need to know its type")
     returned = hints["return"]
-    streams = typing.get_origin(returned) in (AsyncIterator, AsyncGenerator) or (
-        typing.get_origin(returned) is not None
-        and isinstance(typing.get_origin(returned), type)
-        and issubclass(typing.get_origin(returned), AsyncIterator)
-    )
+    origin = typing.get_origin(returned)
+    streams = isinstance(origin, type) and issubclass(origin, AsyncIterator)
     if streams and inspect.iscoroutinefunction(function):
         raise ContractError(f"{where}: declare a streaming method with `def`, not `async def`")
     if not streams and not inspect.iscoroutinefunction(function):

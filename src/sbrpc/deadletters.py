@@ -161,6 +161,9 @@ class DeadLetters:
 
         `rate` is the most per second. One that was replayed `max_replays` times is skipped: what made it fail
         is still there. Cancelled in the middle, a message may have been sent and not removed.
+
+        Raises:
+            ValueError: the rate is not positive.
         """
         if rate is not None and not rate > 0:
             raise ValueError(f"rate must be a positive number per second, not {rate!r}")

@@ -300,7 +300,7 @@ def _rules_missing(facts: Facts, wanted: Wanted) -> Says | None:
     have = _filters(facts.rules)
     if any(isinstance(each, TrueFilter) for each in have):
         return None
-    missing = [rule.name for rule in wanted.rules if not _among(rule.filter, have)]
+    missing = [rule.name for rule in wanted.rules if rule.filter not in have]
     if not missing:
         return None
     return (
@@ -467,7 +467,7 @@ def _rules_unhandled(facts: Facts, wanted: Wanted) -> Says | None:
     if facts.rules is None or not wanted.rules:
         return None
     expected = _filters(wanted.rules)
-    extra = [rule.name for rule in facts.rules if not _among(rule.filter, expected)]
+    extra = [rule.name for rule in facts.rules if rule.filter not in expected]
     if not extra:
         return None
     return (
@@ -491,10 +491,6 @@ def _no_rules(facts: Facts, wanted: Wanted) -> Says | None:
 
 def _filters(rules: Iterable[Rule]) -> list[Filter]:
     return [rule.filter for rule in rules]
-
-
-def _among(wanted: Filter, filters: Iterable[Filter]) -> bool:
-    return any(each == wanted for each in filters)
 
 
 RULES: dict[str, Callable[[Facts, Wanted], Says | None]] = {

@@ -115,6 +115,9 @@ class EventBus:
             given back.
         max_message_size: bytes, 256 KB on Standard, up to 100 MB on Premium.
         middleware: code around publishing and handling, the first outermost.
+
+    Raises:
+        ContractError: the topic or the source is empty.
     """
 
     def __init__(

@@ -365,11 +365,7 @@ class _Events(EventMiddleware):
         finally:
             context = trace.set_span_in_context(span)
             self._telemetry._operations.record(monotonic() - began, measured, context=context)
-            self._telemetry._sent.add(
-                len(events),
-                {name: value for name, value in measured.items() if name != "messaging.operation.type"},
-                context=context,
-            )
+            self._telemetry._sent.add(len(events), _counted(measured), context=context)
             span.end()
 
     def _sending(self, operation: str, kind: str, topic: str) -> Attributes:
@@ -432,9 +428,13 @@ class _Events(EventMiddleware):
             context = trace.set_span_in_context(span)
             self._telemetry._processing.record(monotonic() - began, measured, context=context)
             if all(info.attempt == 0 for info in delivered.infos):
-                counted = {k: v for k, v in attributes.items() if k != "messaging.operation.type"}
-                self._telemetry._consumed.add(len(delivered.infos), counted, context=context)
+                self._telemetry._consumed.add(len(delivered.infos), _counted(attributes), context=context)
             span.end()
+
+
+def _counted(attributes: Attributes) -> Attributes:
+    """What a counter has of the attributes of a duration: the conventions give it no type of operation."""
+    return {name: value for name, value in attributes.items() if name != "messaging.operation.type"}
 
 
 def delivery_attributes(delivered: Delivered) -> Attributes:

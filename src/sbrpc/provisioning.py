@@ -319,8 +319,7 @@ def _words(rule: Rule) -> str:
         case SqlFilter(expression):
             return expression
         case CorrelationFilter() as each:
-            texts: Mapping[str, object] = {name: getattr(each, name) for name in _TEXTS}
-            parts = {**{name: value for name, value in texts.items() if value is not None}, **each.properties}
+            parts: Mapping[str, object] = {**each.fields(), **each.properties}
             return " and ".join(f"{name} = {value!r}" for name, value in parts.items())
         case TrueFilter():
             return "everything"

@@ -161,7 +161,7 @@ class Group:
     async def _run(self, work: Callable[[], Awaitable[Any]]) -> None:
         try:
             await work()
-        except Exception as error:
+        except Exception as error:  # raised where the group is left, for whoever runs it
             self._failure = self._failure or error
             assert self._tasks is not None
             self._tasks.cancel_scope.cancel()

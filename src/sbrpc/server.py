@@ -41,7 +41,7 @@ from ._signals import asked_to_stop
 from ._tasks import Turns
 from ._wire import read_request
 from .contract import Contract, Method, StreamMethod, UnaryMethod, spec_of
-from .errors import AccessDenied, BusError, ContractError, EntityNotFound, NotRunning, Unavailable
+from .errors import BusError, ContractError, EntityNotFound, NotRunning, Unavailable
 from .middleware import Middleware
 from .store import MemoryReplyStore, ReplyStore
 
@@ -56,6 +56,9 @@ _log = logging.getLogger("sbrpc.server")
 # Few messages can be many calls, which other servers could take. For fewer, the SDK would ask more often, and
 # to ask costs what it costs to send.
 _PREFETCH = 4
+
+# Control messages that the SDK may take ahead: they are few, and nobody else can take them.
+_CONTROL_PREFETCH = 50
 
 
 class RpcServer:
@@ -85,6 +88,10 @@ class RpcServer:
         max_message_size: bytes, 256 KB on Standard, up to 100 MB on Premium.
         threads: how many synchronous handlers run at once.
         grace: seconds that running handlers have to finish when the server stops.
+
+    Raises:
+        ContractError: there is no contract, or two have a method of the same name on the wire.
+        ValueError, TypeError: the concurrency or the reply queues make no sense.
     """
 
     def __init__(
@@ -493,7 +500,7 @@ class RpcServer:
         self._taking.set()
         try:
             await self._pump.run()
-        except (EntityNotFound, AccessDenied, BusError) as error:
+        except BusError as error:
             self._failure = _sdk.remembered(error)
             self._taking.clear()
             _log.error("cannot serve %r: %s", self.queue, error)
@@ -552,7 +559,7 @@ class RpcServer:
                 raise NotRunning("the server is not running")
             channel = self._controls[queue] = ReplyChannel(
                 lambda session: bus.get_queue_receiver(
-                    queue, session_id=session, prefetch_count=50, **PROMPT
+                    queue, session_id=session, prefetch_count=_CONTROL_PREFETCH, **PROMPT
                 ),
                 queue,
                 f"control-{self._instance}",

@@ -94,7 +94,8 @@ class Projection:
     ]:
         """Make an event handler of a function `(session, event, info)` that changes the read model.
 
-        A duplicate or an event out of date is a no-op: the function is not called.
+        A duplicate or an event out of date is a no-op: the function is not called. An event without a key
+        fails, since there is nothing to go by.
         """
 
         def decorate(
