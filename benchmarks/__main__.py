@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmarks import emulator, figures, install, machine, plots, report, scaling, startup, trial
+from benchmarks import duels, emulator, figures, install, machine, plots, report, scaling, startup, trial
 from benchmarks.brokers import Broker
 from benchmarks.peers import PEERS, Peer
 from benchmarks.processes import ROOT, NotReady
@@ -90,6 +90,7 @@ def _measure(peers: Sequence[Peer], rounds: int, *, quick: bool) -> dict[str, An
         if number < 3 and any(peer.name == "sbrpc" for peer in peers):
             _say(f"round {number + 1} of {rounds}: server processes")
             growth.append(scaling.measure(0.8 if quick else 1.5, 0.3 if quick else 0.7))
+    fought = _duels(peers, duels.Slices(4, 0.3) if quick else duels.Slices(), failed)
     return {
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "quick": quick,
@@ -103,6 +104,7 @@ def _measure(peers: Sequence[Peer], rounds: int, *, quick: bool) -> dict[str, An
             for peer in peers
             if trials[peer.name]
         },
+        "duels": fought,
         "scaling": figures.gather(growth) if growth else {},
         "failed": failed,
     }
@@ -159,6 +161,21 @@ def _one(peer: Peer, broker: Broker, plan: trial.Plan) -> dict[str, Any] | str:
     except (NotReady, trial.Failed, ValueError, OSError) as error:
         _say(f"{peer.label} failed: {error}")
         return str(error)
+
+
+def _duels(peers: Sequence[Peer], slices: duels.Slices, failed: dict[str, str]) -> dict[str, Any]:
+    fought: dict[str, Any] = {}
+    able = {peer.name for peer in peers} - failed.keys()
+    if "sbrpc" not in able:
+        return fought
+    for peer in [peer for peer in peers if peer.name in able & duels.AGAINST.keys()]:
+        _say(f"sbrpc and {peer.label}, taking turns")
+        try:
+            fought[peer.name] = duels.measure(peer, slices)
+        except (NotReady, trial.Failed, ValueError, OSError) as error:
+            _say(f"it failed: {error}")
+            failed[peer.name] = str(error)
+    return fought
 
 
 def _turned(items: Sequence[Any], by: int) -> list[Any]:

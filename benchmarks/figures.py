@@ -6,10 +6,10 @@ Owns the shape of `results.json`: nested dictionaries whose leaves are {"median"
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["best", "gather", "median", "spread"]
+__all__ = ["gather", "median", "spread"]
 
 
 def gather(rounds: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
@@ -42,8 +42,3 @@ def median(figures: Mapping[str, Any] | None, *path: str) -> float | None:
             return None
         found = found[step]
     return float(found)
-
-
-def best(values: Iterable[float | None]) -> float | None:
-    """The greatest of those that are there."""
-    return max((value for value in values if value is not None), default=None)

@@ -29,6 +29,7 @@ def page(results: Results) -> str:
         _about(results),
         "## What was meant to be reached\n",
         _targets(results),
+        _duels(results),
         "## Calls per second\n",
         _WIDE.format(name="throughput", text="Calls per second over the number of callers"),
         _throughput(results),
@@ -118,7 +119,9 @@ More server processes share the calls, see the figures for several.
 * **Every reply is checked** against its request, and every published event is counted in. A run in which
   one is wrong or missing fails.
 * **Medians of rounds**, in which the peers take turns, so that a busy minute of the machine does not hit one
-  of them alone; behind each the least and the greatest. Differences below ten percent mean nothing.
+  of them alone; behind each the least and the greatest. Where the machine is shared, the rounds are minutes
+  apart and a factor of two between them is no rarity: compare within a round, or by the side-by-side figures,
+  whose slices follow each other within a second.
 * Processor time is what the operating system accounts to the processes, warm-up included. The broker's
   share is the emulator's for Service Bus: on Azure you do not pay it in processor time.
 """
@@ -309,6 +312,30 @@ def _targets(results: Results) -> str:
             [target.text, bound, told, {True: "held", False: "**missed**", None: "not measured"}[held]]
         )
     return table(["", "meant", "measured", ""], rows)
+
+
+def _duels(results: Results) -> str:
+    rows = []
+    for name, kinds in results.get("duels", {}).items():
+        for kind, found in kinds.items():
+            callers = "one after the other" if kind == "sequential" else f"{kind} callers"
+            rows.append(
+                [
+                    f"{results['peers'][name]['label']}, {callers}",
+                    *[_shown(found[what], "{:.2f}") for what in ("per_second", "p50", "cost")],
+                ]
+            )
+    if not rows:
+        return ""
+    text = (
+        "## Side by side\n\n"
+        "What sbrpc is to another, both up at once: slices of half a second take turns, and each pair of "
+        "slices gives a ratio. Each figure is the median of the ratios, with the half of them that is around "
+        "it, and what is judged above as sbrpc to another. More is better for calls/s, less for the "
+        "rest.\n\n"
+    )
+    head = ["sbrpc to", "calls/s", "median latency", "processor time of client and server"]
+    return text + table(head, rows)
 
 
 # -- words --------------------------------------------------------------------------------------------------

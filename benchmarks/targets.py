@@ -1,7 +1,8 @@
 """What sbrpc and its emulator are meant to reach, and what a run says about it.
 
-Every target is a ratio or a bound over the medians of one run. They are reported, never asserted: the
-figures of a busy or slower machine are no failure of the code.
+Every target is a ratio or a bound over the medians of one run. What compares sbrpc with a peer comes from
+their duel. They are reported, never asserted: the figures of a busy or slower machine are no failure of the
+code.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.figures import best, median
+from benchmarks.figures import median
 
 __all__ = ["TARGETS", "Target"]
 
@@ -35,41 +36,20 @@ class Target:
         return value >= self.bound if self.at_least else value <= self.bound
 
 
-def _per_second(peer: str, callers: int) -> Callable[[Results], float | None]:
-    return lambda r: median(r["peers"].get(peer), "concurrent", str(callers), "per_second")
-
-
-def _ratio(
-    left: Callable[[Results], float | None], right: Callable[[Results], float | None]
-) -> Callable[[Results], float | None]:
-    def value(results: Results) -> float | None:
-        above, below = left(results), right(results)
-        return above / below if above is not None and below else None
-
-    return value
+def _duel(peer: str, kind: str, what: str = "per_second") -> Callable[[Results], float | None]:
+    return lambda r: median(r.get("duels", {}).get(peer), kind, what)
 
 
 def _fast_stream(results: Results) -> float | None:
-    return best(_per_second(peer, 256)(results) for peer in ("faststream_nats", "faststream_rabbit"))
-
-
-def _p50(peer: str) -> Callable[[Results], float | None]:
-    return lambda r: median(r["peers"].get(peer), "sequential", "p50_ms")
+    """Against the one that is better, which is the one that leaves less."""
+    found = [_duel(peer, "256")(results) for peer in ("faststream_nats", "faststream_rabbit")]
+    return min((value for value in found if value is not None), default=None)
 
 
 def _tail(results: Results) -> float | None:
     calls = results["peers"].get("sbrpc", {}).get("concurrent", {}).get("64")
     p50, p99 = median(calls, "p50_ms"), median(calls, "p99_ms")
     return p99 / p50 if p50 and p99 is not None else None
-
-
-def _cost(peer: str) -> Callable[[Results], float | None]:
-    def value(results: Results) -> float | None:
-        used = results["peers"].get(peer, {}).get("sequential", {}).get("cpu_us")
-        client, server = median(used, "client"), median(used, "server")
-        return None if client is None or server is None else client + server
-
-    return value
 
 
 def _scaling(results: Results) -> float | None:
@@ -89,37 +69,37 @@ TARGETS = (
     Target(
         "calls/s at 256 callers, sbrpc to the batched loop by hand",
         10,
-        _ratio(_per_second("sbrpc", 256), _per_second("sdk_batched", 256)),
+        _duel("sdk_batched", "256"),
         shown="{:.1f} x",
     ),
     Target(
         "calls/s at 256 callers, sbrpc to the better FastStream",
         8,
-        _ratio(_per_second("sbrpc", 256), _fast_stream),
+        _fast_stream,
         shown="{:.1f} x",
     ),
     Target(
         "calls/s at 256 callers, sbrpc to grpc.aio",
         5,
-        _ratio(_per_second("sbrpc", 256), _per_second("grpc", 256)),
+        _duel("grpc", "256"),
         shown="{:.1f} x",
     ),
     Target(
         "calls/s at 256 callers, sbrpc to nats-py",
         1,
-        _ratio(_per_second("sbrpc", 256), _per_second("nats", 256)),
+        _duel("nats", "256"),
         shown="{:.2f} x",
     ),
     Target(
         "calls/s at 16 callers, sbrpc to the batched loop by hand",
         1,
-        _ratio(_per_second("sbrpc", 16), _per_second("sdk_batched", 16)),
+        _duel("sdk_batched", "16"),
         shown="{:.1f} x",
     ),
     Target(
         "median of sequential calls, sbrpc to the loop by hand",
         1.15,
-        _ratio(_p50("sbrpc"), _p50("sdk")),
+        _duel("sdk", "sequential", "p50"),
         at_least=False,
         shown="{:.2f} x",
     ),
@@ -133,7 +113,7 @@ TARGETS = (
     Target(
         "processor time per call, one after the other, sbrpc to the loop by hand",
         1.25,
-        _ratio(_cost("sbrpc"), _cost("sdk")),
+        _duel("sdk", "sequential", "cost"),
         at_least=False,
         shown="{:.2f} x",
     ),

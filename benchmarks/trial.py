@@ -19,7 +19,7 @@ from benchmarks.brokers import Broker
 from benchmarks.peers import Peer
 from benchmarks.processes import Child, Stage
 
-__all__ = ["Failed", "Plan", "broker_for", "run"]
+__all__ = ["Failed", "Measured", "Plan", "broker_for", "run", "started"]
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ def broker_for(kind: str) -> Iterator[Broker]:
         yield brokers.start(kind, stage, Path(folder))
 
 
-def run(peer: Peer, broker: Broker, plan: Plan) -> dict[str, Any]:
-    """Everything about one peer."""
+@contextmanager
+def started(peer: Peer, broker: Broker) -> Iterator[Measured]:
+    """A peer whose server serves and whose client waits for orders."""
     url = broker.url
     if peer.name == "http":
         url = f"http://{url}"
@@ -62,13 +63,19 @@ def run(peer: Peer, broker: Broker, plan: Plan) -> dict[str, Any]:
         server.ready('{"ready"')
         client = stage.start(f"{peer.name} client", peer.command("client", settings))
         client.ready('{"ready"', 40)
-        measured = _Measured(client, server, broker)
+        yield Measured(client, server, broker)
+
+
+def run(peer: Peer, broker: Broker, plan: Plan) -> dict[str, Any]:
+    """Everything about one peer."""
+    with started(peer, broker) as measured:
         figures: dict[str, Any] = {}
         figures["sequential"] = measured.calls(do="sequential", seconds=plan.sequential)
         figures["concurrent"] = {
             callers: measured.calls(do="concurrent", callers=callers, seconds=plan.concurrent, warm=plan.warm)
             for callers in plan.callers
         }
+        client, server = measured.client, measured.server
         if peer.events:
             figures["events"] = _events(client, server, plan)
         figures["resident_mb"] = {
@@ -79,24 +86,24 @@ def run(peer: Peer, broker: Broker, plan: Plan) -> dict[str, Any]:
         return figures
 
 
-class _Measured:
+class Measured:
     """A client's measurements, with what they cost outside of it."""
 
     def __init__(self, client: Child, server: Child, broker: Broker) -> None:
-        self._client = client
-        self._server = server
+        self.client = client
+        self.server = server
         self._broker = broker
 
     def calls(self, **order: Any) -> dict[str, Any]:
         broker = self._broker.child
         self._broker.reset_credits()
-        served = self._server.cpu_seconds()
+        served = self.server.cpu_seconds()
         brokered = broker.cpu_seconds() if broker is not None else 0.0
-        figures = _order(self._client, 90, **order)
+        figures = _order(self.client, 90, **order)
         count = figures["all_calls"]
         if not count:
             raise Failed(f"not one call was answered: {order}")
-        server_cpu = self._server.cpu_seconds() - served
+        server_cpu = self.server.cpu_seconds() - served
         broker_cpu = (broker.cpu_seconds() if broker is not None else 0.0) - brokered
         figures["cpu_us"] = {
             "client": figures.pop("client_cpu") / count * 1e6,

@@ -33,5 +33,3 @@ def test_a_missing_figure_is_none() -> None:
     """Looking up what was not measured gives nothing instead of an error."""
     assert figures.median({"a": {}}, "a", "b") is None
     assert figures.median(None, "a") is None
-    assert figures.best([None, None]) is None
-    assert figures.best([None, 2.0, 1.0]) == 2.0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from benchmarks.figures import spread
 
-from benchmarks import report, targets
+from benchmarks import duels, report, targets
 
 
 def _calls(per_second: float, p50: float) -> dict[str, Any]:
@@ -18,6 +18,14 @@ def _calls(per_second: float, p50: float) -> dict[str, Any]:
         "p99_ms": spread([p50 * 1.5]),
         "cpu_us": {part: spread([100.0]) for part in ("client", "server", "broker")},
         "credits": spread([0.2]),
+    }
+
+
+def _raw(per_second: float) -> dict[str, Any]:
+    return {
+        "per_second": per_second,
+        "p50_ms": 1000 / per_second,
+        "cpu_us": {"client": 100_000 / per_second, "server": 100_000 / per_second, "broker": 5.0},
     }
 
 
@@ -48,6 +56,12 @@ def results() -> dict[str, Any]:
             "sdk": _peer("SDK by hand", 500.0, 2.0),
             "sdk_batched": _peer("SDK by hand, batched", 1000.0, 3.0),
             "nats": _peer("nats-py", 20_000.0, 0.5),
+        },
+        "duels": {
+            "sdk_batched": {
+                "256": duels.ratios([(_raw(10_000.0), _raw(1000.0)), (_raw(9000.0), _raw(750.0))])
+            },
+            "nats": {"256": duels.ratios([(_raw(10_000.0), _raw(20_000.0))])},
         },
         "scaling": {
             str(n): {"per_second": spread([390.0 * n]), "share": spread([0.97])} for n in (1, 2, 4, 8)
@@ -95,3 +109,15 @@ def test_medians_are_shown_with_their_spread(results: dict[str, Any]) -> None:
     """One round shows a number, several show the least and the greatest behind it."""
     assert "| client and server of sbrpc, after the SDK | 50 (40 to 60) |" in report.page(results)
     assert "| nats-py | 20,000 | 20,000 | 20,000 |" in report.summary(results)
+
+
+def test_what_takes_turns_is_compared_pair_by_pair(results: dict[str, Any]) -> None:
+    """The ratio of each pair counts, whatever the machine did between the pairs; one target is one median."""
+    page = report.page(results)
+
+    assert "| SDK by hand, batched, 256 callers | 11.00 (10.50 to 11.50) |" in page
+    assert "| nats-py, 256 callers | 0.50 | 2.00 | 2.00 |" in page
+    assert (
+        "| calls/s at 256 callers, sbrpc to the batched loop by hand | at least 10.0 x | 11.0 x | held |"
+        in page
+    )
