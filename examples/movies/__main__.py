@@ -31,7 +31,7 @@ def serve(port: int = 8000) -> None:
 @commands.command()
 def demo(films: int | None = None) -> None:
     """Everything once: an import, killed services, queries, changes, errors. With fewer films than all, if
-    you like, but 300 at least."""
+    you like, but 150 at least."""
     from .demo import tell
 
     anyio.run(tell, films)
