@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from tenacity import (
@@ -22,7 +23,7 @@ from ._bundles import MOST_IN_A_BUNDLE, CallPart
 from ._codec import difference
 from ._replies import Epoch
 from ._sender import Sender
-from ._wire import OK, Address, Reply, Request, error_of
+from ._wire import OK, REPLY_QUEUES, Address, Reply, Request, error_of
 from .context import CallInfo, Deadline
 from .contract import MethodSpec
 from .errors import (
@@ -122,7 +123,7 @@ class Call(CallPart):
 
     def late(self) -> None:
         """The deadline has passed."""
-        self.fail(too_late(self._sender, self._spec))
+        self.fail(too_late(self._sender, self._spec, self.epoch.queue))
 
     def over(self) -> None:
         """Nobody waits any more; what has not left need not leave."""
@@ -166,12 +167,19 @@ class StopAt(stop_base):
         return self._deadline.remaining() <= float(retry_state.upcoming_sleep or 0)
 
 
-def too_late(sender: Sender, spec: MethodSpec) -> RpcError:
-    """The error of a call whose deadline has passed: whether it left at all."""
+def too_late(sender: Sender, spec: MethodSpec, reply_queue: str) -> RpcError:
+    """The error of a call whose deadline has passed: whether it left at all, and where its reply may be."""
     if not sender.ready:
         why = f": {sender.failure}" if sender.failure else ""
         return Unavailable(f"{spec}: {sender.entity!r} could not be reached before the deadline{why}")
-    return DeadlineExceeded(f"{spec} did not answer in time")
+    hint = ""
+    if not any(fnmatchcase(reply_queue.lower(), pattern) for pattern in REPLY_QUEUES):
+        # The server refuses such a request where only its own log and the dead letters tell.
+        hint = (
+            f"; replies go to {reply_queue!r}, which a server refuses unless its `reply_queues` name it "
+            f"(by default they are {', '.join(map(repr, REPLY_QUEUES))})"
+        )
+    return DeadlineExceeded(f"{spec} did not answer in time{hint}")
 
 
 def encode(spec: MethodSpec, request: Any) -> bytes:

@@ -75,6 +75,9 @@ PING = "sbrpc.ping"
 CREDIT = "sbrpc.credit"
 CANCEL = "sbrpc.cancel"
 
+REPLY_QUEUES = ("*.replies",)
+"""Where servers send replies to, unless they say otherwise."""
+
 LONGEST_ID = 128
 
 _LONGEST_TIME_TO_LIVE = 0xFFFF_FFFF

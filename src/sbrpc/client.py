@@ -391,7 +391,7 @@ class RpcClient:
         )
 
         def late() -> None:
-            fail(too_late(sender, spec))
+            fail(too_late(sender, spec, epoch.queue))
 
         channel.register(Expected(info.call_id, info.deadline, epoch, inflow.push, fail, late))
         try:

@@ -39,7 +39,7 @@ from ._sessions import ACCEPT_WAIT, SessionPump
 from ._settling import settle_delivery
 from ._signals import asked_to_stop
 from ._tasks import Turns
-from ._wire import read_request
+from ._wire import REPLY_QUEUES, read_request
 from .contract import Contract, Method, StreamMethod, UnaryMethod, spec_of
 from .errors import BusError, ContractError, EntityNotFound, NotRunning, Unavailable
 from .middleware import Middleware
@@ -102,7 +102,7 @@ class RpcServer:
         concurrency: int = 16,
         prefetch: int | None = None,
         max_concurrent_sessions: int | None = None,
-        reply_queues: Sequence[str] = ("*.replies",),
+        reply_queues: Sequence[str] = REPLY_QUEUES,
         control_queue: str | None = None,
         middleware: Sequence[Middleware] = (),
         store: ReplyStore | None = _MEMORY,

@@ -41,6 +41,7 @@ from sbrpc.errors import (
 )
 from sbrpc.middleware import Next
 from sbrpc.server import RpcServer
+from sbrpc.topology import Queue
 
 from .laboratory import (
     QUEUES,
@@ -573,6 +574,30 @@ async def test_a_forged_reply_address_is_dead_lettered(world: World) -> None:
     description = letter.dead_letter_error_description or ""
     assert "'elsewhere'" in description
     assert "`reply_queues` are '*.replies'" in description
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("answers", "; replies go to 'answers', which a server refuses unless its `reply_queues` name it"),
+        ("x.replies", ""),
+    ],
+)
+async def test_a_late_call_names_a_reply_queue_that_servers_refuse_by_default(name: str, hint: str) -> None:
+    """The error says what a server would only log; where the name is a usual one, there is nothing to say."""
+    async with (
+        Emulator(queues=["lab", Queue(name, requires_session=True)]) as emulator,
+        make_client(emulator.connection_string, reply_queue=name) as client,
+    ):
+        lab = client.of(Lab)
+        await client.ready(timeout=60)
+        with pytest.raises(DeadlineExceeded) as late:
+            await lab.echo(Item(id=1), timeout=0.2)
+        assert str(late.value).partition(" in time")[2].partition(" (")[0] == hint
+        async with aclosing(lab.count(1, timeout=0.2)) as stream:
+            with pytest.raises(DeadlineExceeded) as late:
+                await anext(stream)
+        assert str(late.value).partition(" in time")[2].partition(" (")[0] == hint
 
 
 async def test_a_reply_queue_that_does_not_exist_is_dead_lettered(world: World) -> None:
