@@ -75,26 +75,33 @@ _READING = """\
 ## What limits a lone call
 
 A call that has nobody to share with costs two messages each way, and most of that is not ours. Sampled 500
-times a second while one caller called (2026-11-25, two cores), the server's time was spent on: waiting for
-sockets and being woken 30 %, writing to sockets 27 %, the SDK's AMQP 15 %, asyncio 8 %, the rest of the SDK
-6 %, sbrpc 9 %, anyio 1 %. The client's: 46 %, 9 %, 17 %, 8 %, 7 %, sbrpc 6 %, anyio 1 %. The loop by hand
-has no deadline to watch, no lock to keep, no second caller to let through, no reply to remember, and neither
-headers nor properties to encode for all that; it wakes no other task between receiving and sending. On two
-cores for three processes, what is spent beside the way of a call delays it all the same. Run apart, over an
-SDK that does nothing, sbrpc takes about 55 µs of processor time for a lone call, both sides together, where
-the call takes above 1,000: 12 for serving, the handler included, 9 for calling, 7 for each of two messages
-sent and two received,
-the rest for reading and writing what stands in them.
+times a second while one caller called (2026-11-26, two cores), the server's processor time went to: waiting
+for sockets and being woken 30 %, the SDK's AMQP 23 %, reading and writing sockets 15 %, asyncio 10 %, sbrpc
+9 %, the rest of the SDK 7 %. The client's: 33 %, 22 %, 11 %, 11 %, 8 %, 7 %. The loop by hand, sampled the
+same way, has the same shares without sbrpc's: it has no deadline to watch, no lock to keep, no second caller
+to let through and no reply to remember. It is that twelfth of either process which separates the two.
 
 ## What limits many callers
 
-One core of one server process, which is busy nearly all of the time with 256 callers. Of the processor time
-that it spends on a call (the table of costs says how much), about 8 µs are sbrpc's: the deadline, the reply
-that is kept for a second delivery, the checks, and the decision how to settle; 4 µs are decoding the request,
-the handler itself, and validating and encoding its result; 3 µs are taking the call out of a bundle and
-putting the reply into one; the rest is the SDK's and the system's, for some 130 calls at a time. nats-py is
-quicker, since its handler gets bytes and answers with bytes, once, and nobody asks what becomes of them.
-More server processes share the calls, see the figures for several.
+One core of one server process, which is busy nearly all of the time with 256 callers. Sampled as above, it
+spends 48 % on serving (the deadline, the reply that is kept for a second delivery, the checks, decoding the
+request, validating and encoding the result, the decision how to settle), 11 % on the handler, 18 % on
+sending replies, more than half of it in the SDK, and 16 % on receiving and settling, half of it in the SDK;
+the rest is the event loop's. No line of it stands out any more. nats-py's handler gets bytes and answers with
+bytes, once, and nobody asks what becomes of them. More server processes share the calls, see the figures for
+several.
+
+## What limits more servers
+
+The cores of this machine. With eight servers ten processes share them, handlers of 20 ms leave each server
+idle for nine tenths of the time, and which of them gets a core when its message is there is up to the system:
+the row of busy cores says how little was left. The share of what handlers allow says how busy the handlers
+were; a server takes one message ahead, so one process alone keeps them busy nearly all of the time.
+
+## What limits the import
+
+The libraries that sbrpc stands on. `import sbrpc` itself takes nothing; a client and a server take what
+pydantic with its first model, anyio and tenacity take, which the table names beside it, and little more.
 
 ## How to read this
 
