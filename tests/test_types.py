@@ -41,13 +41,19 @@ def pyright(*arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
+LONG = pytest.mark.skipif(
+    not os.environ.get("SBRPC_TEST_LONG"), reason="takes ten seconds; run by `make types`"
+)
+
+
+@LONG
 def test_pyright_accepts_the_right_uses_and_no_wrong_one() -> None:
     """In its strict mode; each wrong use is the error that stands beside it."""
     done = pyright("--pythonpath", sys.executable, "-p", str(HERE))
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.skipif(not os.environ.get("SBRPC_TEST_LONG"), reason="takes ten seconds; run by `make types`")
+@LONG
 def test_everything_public_has_a_known_type() -> None:
     """Whoever uses the library under pyright meets no type that it has to guess."""
     told = json.loads(pyright("--verifytypes", "sbrpc", "--ignoreexternal", "--outputjson").stdout)

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, inspect, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from movies import events, service
 from movies.database import MIGRATIONS
 from sbrpc.sql import engine_for, migrated
-from tests.postgres import postgres
 
 DATABASES = {"service": service.Base.metadata, "read model": events.ReadModel.metadata}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database in which nothing is."""
-    if request.param == "sqlite":
-        yield f"sqlite+aiosqlite:///{tmp_path / 'test.sqlite3'}"
-        return
-    with postgres() as found:
-        if found is None:
-            pytest.skip("PostgreSQL is not installed")
-        yield found
+@pytest.fixture
+def url(database: AsyncEngine) -> str:
+    """Of a database in which nothing is."""
+    return database.url.render_as_string(hide_password=False)
 
 
 def differences(connection: Connection, tables: MetaData) -> list[object]:

@@ -245,13 +245,13 @@ async def test_long_handlers_keep_their_locks(world: World) -> None:
 async def test_requests_whose_locks_ran_out_in_the_queue_here_are_left_alone(world: World) -> None:
     """Behind a slow handler the locks of those that wait end; they come again, and each runs once."""
     bench = Bench()
-    world.emulator.broker.create([Queue("waiting", lock_duration=1)], world.emulator.clock.now())
+    world.emulator.broker.create([Queue("waiting", lock_duration=3)], world.emulator.clock.now())
     string = world.emulator.connection_string
     async with make_server(string, bench, queue="waiting", concurrency=1, prefetch=4, store=None) as server:
         await server.ready(60)
         lab = world.client.of(Lab, queue="waiting")
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lab.wait, Wait(seconds=2, tag="slow"))
+            tasks.start_soon(lab.wait, Wait(seconds=4, tag="slow"))
             await bench.until(lambda: "slow" in bench.running)
             for number in range(3):
                 tasks.start_soon(lab.wait, Wait(seconds=0.01, tag=f"quick {number}"))

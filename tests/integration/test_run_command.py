@@ -24,6 +24,7 @@ from sbrpc import RpcClient
 from sbrpc.emulator import Emulator
 from sbrpc.testing import free_port
 from sbrpc.topology import Queue
+from tests import forked
 
 from .run_apps import Shop
 
@@ -224,9 +225,10 @@ async def test_what_cannot_run_is_said(
     emulator: Emulator, arguments: tuple[str, ...], status: int, said: str
 ) -> None:
     """In a few words, with the exit code of its kind, without a traceback and without a key."""
-    async with running(emulator, *arguments) as process:
-        output = await rest_of(process)
-    assert process.returncode == status, output
+    env = {**os.environ, "SERVICEBUS_CONNECTION_STRING": emulator.connection_string, "COLUMNS": "200"}
+    done = await forked.run_aside("-m", "sbrpc", "run", *arguments, cwd=ROOT, env=env)
+    output = (done.stdout + done.stderr).decode()
+    assert done.returncode == status, output
     assert said in " ".join(output.replace("│", " ").split())
     assert "Traceback" not in output
     assert "s3cret" not in output

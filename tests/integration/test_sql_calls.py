@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import anyio
 import pytest
 from pydantic import BaseModel
 from sqlalchemy import Column, Integer, MetaData, String, Table, func, insert, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from sbrpc import CallInfo
 from sbrpc.errors import ContractError, NotFound
 from sbrpc.event import Event
 from sbrpc.sql import Calls, Outbox, reading
-from tests.postgres import postgres
 
 metadata = MetaData()
 films = Table("films", metadata, Column("id", Integer, primary_key=True), Column("title", String(100)))
@@ -32,18 +28,12 @@ class Filmed(Event, type="films.filmed.v1"):
     title: str
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+@pytest.fixture
+async def engine(database: AsyncEngine) -> AsyncEngine:
     """A database without films and calls."""
-    with postgres() as found:
-        url = f"sqlite+aiosqlite:///{tmp_path / 'test.db'}" if request.param == "sqlite" else found
-        if url is None:
-            pytest.skip("PostgreSQL is not installed")
-        engine = create_async_engine(url)
-        async with engine.begin() as connection:
-            await connection.run_sync(metadata.create_all)
-        yield engine
-        await engine.dispose()
+    async with database.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    return database
 
 
 @pytest.fixture
