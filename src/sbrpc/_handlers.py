@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, overload
 import anyio
 import anyio.to_thread
 
-from ._signatures import takes_info
+from ._signatures import takes_info, takes_other
 from .context import CallInfo
 from .contract import Contract, MethodKind, MethodSpec
 from .errors import ContractError
@@ -77,6 +77,12 @@ def handler_for(spec: MethodSpec, function: Callable[..., Any]) -> Handler:
     if info is None:
         raise ContractError(
             f"{where} must take (request) or (request, info), not {inspect.signature(function)}"
+        )
+    other = takes_other(function, spec.request.annotation)
+    if other is not None:
+        raise ContractError(
+            f"{where} takes {other.__qualname__}, but what the method is called with is "
+            f"{spec.request.annotation.__qualname__}"
         )
     return Handler(spec, function, info, in_thread)
 

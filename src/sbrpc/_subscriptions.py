@@ -24,7 +24,7 @@ from tenacity import (
 
 from ._cloudevents import from_message, trace_of
 from ._codec import sendable
-from ._signatures import takes_info
+from ._signatures import takes_info, takes_other
 from .context import fencing_token
 from .errors import ContractError, DecodeError
 from .event import CloudEvent, Event, EventInfo
@@ -117,6 +117,13 @@ class Handler:
                 f"{self.name}{inspect.signature(self.function)} cannot handle events: "
                 "a handler is called with (event) or (event, info)"
             )
+        if self.batch is None:
+            for event in self.events:
+                other = takes_other(self.function, event)
+                if other is not None:
+                    raise ContractError(
+                        f"{self.name} takes {other.__qualname__}, but is registered for {event.__qualname__}"
+                    )
         object.__setattr__(self, "takes_info", info)
         object.__setattr__(self, "is_async", _is_async(self.function))
 

@@ -63,7 +63,7 @@ def family(mark: str) -> dict[int, str]:
     return found
 
 
-def eventually(holds: Callable[[], Any], within: float = 30.0) -> Any:
+def eventually(holds: Callable[[], Any], within: float = 60.0) -> Any:
     """What `holds` returns as soon as that is true, which must be within so many seconds."""
     end = time.monotonic() + within
     while not (result := holds()):

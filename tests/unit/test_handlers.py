@@ -116,6 +116,10 @@ async def keyword(request: int, *, needed: int) -> int:
     return 0
 
 
+async def textual(request: str) -> int:
+    return 0
+
+
 @pytest.mark.parametrize(
     ("spec", "function", "says"),
     [
@@ -127,6 +131,7 @@ async def keyword(request: int, *, needed: int) -> int:
         (DOUBLE, nothing, r"must take (request) or (request, info)"),
         (DOUBLE, three, r"must take (request) or (request, info)"),
         (DOUBLE, keyword, r"must take (request) or (request, info)"),
+        (DOUBLE, textual, "takes str, but what the method is called with is int"),
     ],
 )
 def test_what_does_not_fit_is_refused(spec: Any, function: Any, says: str) -> None:

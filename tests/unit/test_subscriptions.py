@@ -153,6 +153,18 @@ def test_what_is_no_event_is_refused(events: Any, match: str) -> None:
         Handler(handle, events)
 
 
+def test_a_handler_of_another_event_is_refused() -> None:
+    """Its parameter says which it takes; the class that all of them derive from will do."""
+
+    def deleted(event: Deleted) -> None: ...
+
+    def any_of_them(event: Base) -> None: ...
+
+    with pytest.raises(ContractError, match=r"deleted takes Deleted, but is registered for Created"):
+        Handler(deleted, (Deleted, Created))
+    Handler(any_of_them, (Deleted, Created))
+
+
 def test_batch_must_be_positive() -> None:
     """A batch holds at least one event."""
     with pytest.raises(ContractError, match="at least 1"):

@@ -37,7 +37,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-ARRIVAL = 10.0
+ARRIVAL = 30.0
 """Seconds within which a message that is there arrives, on a busy machine too."""
 SILENCE = 0.6
 """Seconds without a message that are taken to mean that none comes."""
