@@ -24,6 +24,7 @@ from tests.conformance.namespaces import Namespace
 from tests.conformance.scenarios import PREFIX, Scenario
 
 __all__ = [
+    "MANY",
     "AsyncSdk",
     "Bench",
     "Sdk",
@@ -39,6 +40,9 @@ T = TypeVar("T")
 
 ARRIVAL = 30.0
 """Seconds within which a message that is there arrives, on a busy machine too."""
+MANY = 100
+"""How many messages to prefetch where there are many. Without, a thread of the blocking SDK reads from the
+connection every five seconds, beside the one that receives, and one may lose what is there."""
 SILENCE = 0.6
 """Seconds without a message that are taken to mean that none comes."""
 

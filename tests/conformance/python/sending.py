@@ -14,7 +14,7 @@ from azure.servicebus.exceptions import (
     ServiceBusQuotaExceededError,
 )
 
-from .bench import Bench, bodies, body, message, text, texts
+from .bench import MANY, Bench, bodies, body, message, text, texts
 from .registry import scenario
 
 # How far apart the clocks of the client and the namespace may be.
@@ -98,7 +98,9 @@ async def send_oversize(bench: Bench) -> None:
 
 @scenario
 async def send_singly(bench: Bench) -> None:
-    sender, receiver = await bench.pair(receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE)
+    sender, receiver = await bench.pair(
+        receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE, prefetch_count=MANY
+    )
     for number in range(1100):
         await sender.send_messages(message(str(number)))
     received = await bench.take(receiver, 1100)

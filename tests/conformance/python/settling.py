@@ -10,7 +10,7 @@ import pytest
 from azure.servicebus import ServiceBusSubQueue
 from azure.servicebus.exceptions import MessageLockLostError
 
-from .bench import Bench, bodies, message, text, texts
+from .bench import MANY, Bench, bodies, message, text, texts
 from .registry import scenario
 
 LOCK = 60.0
@@ -134,7 +134,7 @@ async def settle_mixed(bench: Bench) -> None:
 
 @scenario
 async def many_locked(bench: Bench) -> None:
-    sender, receiver = await bench.pair()
+    sender, receiver = await bench.pair(prefetch_count=MANY)
     for start in range(0, 1500, 100):
         await sender.send_messages([message(str(number)) for number in range(start, start + 100)])
     received: list[Any] = []
