@@ -93,10 +93,11 @@ several.
 
 ## What limits more servers
 
-The cores of this machine. With eight servers ten processes share them, handlers of 20 ms leave each server
-idle for nine tenths of the time, and which of them gets a core when its message is there is up to the system:
-the row of busy cores says how little was left. The share of what handlers allow says how busy the handlers
-were; a server takes one message ahead, so one process alone keeps them busy nearly all of the time.
+The cores of the machine. Where handlers wait, calls end one by one and few of them share a message, so each
+costs more processor time than in the tables above, at the client and the broker too. The last row of the
+table says how many cores would be busy if calls grew as servers do: where that is more than there are, or
+nearly as many, no growth is to be had here. The share of what handlers allow says how busy the handlers were;
+a server takes one message ahead, so one process alone keeps them busy nearly all of the time.
 
 ## What limits the import
 
@@ -262,6 +263,13 @@ def _scaling(results: Results) -> str:
             *[_shown(_at(scaling, str(n), "share"), "{:.2f}") for n in SERVERS],
         ],
         ["cores busy", *[_shown(_at(scaling, str(n), "cores"), "{:.2f}") for n in SERVERS]],
+        [
+            "cores that linear growth would keep busy",
+            *[
+                f"{(median(scaling, str(n), 'cores') or 0.0) / share:.2f}" if share else "-"
+                for n, share in zip(SERVERS, growth, strict=True)
+            ],
+        ],
     ]
     text = _WIDE.format(name="scaling", text="Growth over server processes")
     text += (
