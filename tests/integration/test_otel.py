@@ -302,7 +302,7 @@ async def test_an_event_that_was_kept_stays_in_the_trace_it_was_made_in(world: W
     kept = envelope(Seen(id=7), id="kept", source="/films", time=NOW, extensions={"traceparent": traceparent})
     await world.bus.publish_as_is([kept])
     relayed = await world.span("send film-events", SpanKind.CLIENT)
-    handled = await world.span("process film-events", SpanKind.CONSUMER)
+    handled = (await world.of("process film-events", SpanKind.CONSUMER, 2))[0]
     assert [link.context.span_id for link in relayed.links] == [context.span_id]
     assert (trace_of(handled), parent_of(handled)) == (context.trace_id, context.span_id)
 

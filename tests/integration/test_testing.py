@@ -414,6 +414,8 @@ async def test_reset_leaves_nothing(bench: Bench) -> None:
     await bench.settled(timeout=0.5)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of the connections that are cut
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_link_that_broke_is_not_used_again(bench: Bench) -> None:
     """After a test in which connections were cut, the next one gets new ones."""
     async with bench.service_for(Movies, MovieService("first")) as movies:
