@@ -21,12 +21,14 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	cd examples && ../$(BIN)/python -m movies demo
 
-# Spread over several processes, as most tests wait most of the time; WORKERS=0 runs one after the other.
-WORKERS ?= 8
+# Spread over several processes, as most tests wait most of the time; WORKERS=0 runs one after the other. ALL=1
+# also runs whole applications: the movies' processes, which are killed, and pages in a browser.
+WORKERS ?= 10
+ALL ?=
 # What one process has compiled serves the others.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(if $(ALL),,-m "not applications")
 
 # Every promise under every fault, the long form; writes the table of docs/guarantees.md.
 guarantees: $(STAMP)

@@ -36,7 +36,7 @@ def install(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Everything."""
     install(session)
-    workers = os.environ.get("WORKERS", "8")
+    workers = os.environ.get("WORKERS", "10")
     session.run("pytest", "-n", workers, "--no-loadscope-reorder", *session.posargs)
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Child, NotReady, Stage, free_port, module
+from benchmarks.processes import Child, NotReady, Stage, module
+from sbrpc.testing import free_port
 
 __all__ = ["Broker", "missing", "start"]
 

@@ -9,7 +9,6 @@ import contextlib
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-__all__ = ["ROOT", "Child", "NotReady", "Stage", "child_environment", "cpus", "free_port", "module"]
+__all__ = ["ROOT", "Child", "NotReady", "Stage", "child_environment", "cpus", "module"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -26,13 +25,6 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 class NotReady(RuntimeError):
     """A process ended, or said nothing for too long, before it was ready."""
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def cpus() -> list[int]:

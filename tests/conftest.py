@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import signal
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,10 +26,18 @@ ROOT = Path(__file__).parent.parent
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What begins first and what comes last with several workers; everything else between, in its usual order.
-# What has to be run one after the other begins before what has not. The faults keep hundreds of calls in
-# flight and watch the clock: they wait until hardly anything else runs.
-FIRST = ("conformance", "integration/test_rpc_faults", "browser", "examples", "integration")
+# What begins first with several workers, being one after the other in itself, and what comes last. Between,
+# tests that wait most of the time take turns with those that compute: files that stay together first, and
+# neighbours, which are alike, apart. The faults keep hundreds of calls in flight and watch the clock: they
+# come when hardly anything else runs.
+FIRST = (
+    "conformance",
+    "integration/test_rpc_faults",
+    "integration/test_handling_faults",
+    "browser",
+    "examples",
+)
+WAITING = ("integration", "test_docs")
 LAST = ("faults",)
 # The files that stay in one process: what they prepare serves all of their tests, or these take milliseconds.
 TOGETHER = ("conformance", "benchmarks", "unit")
@@ -40,17 +49,29 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spare the garbage collector what is there to stay, modules and tests: here, and when tests call it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order the tests for pytest-xdist's workers; a run in one process stays as it is."""
     if hasattr(config, "workerinput"):
-        items.sort(key=_turn)
+        turns = _turns({shared(item.nodeid): None for item in items})
+        items.sort(key=lambda item: turns[shared(item.nodeid)])
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, bool, bool]:
     """Have what the SDK leaves of links that broke complain unheard, not in the next test."""
     result = yield
-    if nextitem is not None and _leaves(item) and not _leaves(nextitem):
+    if _leaves(item) and not (nextitem and _leaves(nextitem)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             gc.collect()
@@ -62,11 +83,19 @@ def pytest_unconfigure() -> None:
     forked.end()
 
 
-def _turn(item: pytest.Item) -> int:
-    if _directory(item.nodeid) in LAST:
-        return len(FIRST) + 1
-    begins = (turn for turn, path in enumerate(FIRST) if item.nodeid.startswith(f"tests/{path}"))
-    return next(begins, len(FIRST))
+def _turns(scopes: Iterable[str]) -> dict[str, tuple[int, float]]:
+    """When each of what is handed to a worker as one begins: the stage of the run, and how far into it."""
+    groups: dict[tuple[int, bool], list[str]] = {}
+    for scope in scopes:
+        path = scope.removeprefix("tests/")
+        first = (stage for stage, begins in enumerate(FIRST) if path.startswith(begins))
+        stage = len(FIRST) + 1 if path.startswith(LAST) else next(first, len(FIRST))
+        groups.setdefault((stage, path.startswith(WAITING)), []).append(scope)
+    return {
+        scope: (stage, place / len(group))
+        for (stage, _), group in groups.items()
+        for place, scope in enumerate(sorted(group, key=lambda scope: ("::" in scope, crc32(scope.encode()))))
+    }
 
 
 def _leaves(item: pytest.Item) -> bool:

@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
+
+from sbrpc.testing import free_port
 
 __all__ = ["postgres"]
 
@@ -78,9 +79,7 @@ class _Cluster:
         try:
             if os.getuid() == 0:
                 shutil.chown(home, "postgres")
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
+            port = free_port()
             at = ["-D", home / "data"]
             init = [programs / "initdb", *at, "-U", "sbrpc", "-A", "trust", "-E", "UTF8", "--no-sync"]
             _run_as_its_user(init, home)

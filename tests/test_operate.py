@@ -78,6 +78,7 @@ def test_files_that_are_shown_are_what_they_say() -> None:
     assert blocks("dockerfile")[0].startswith("# Dockerfile\n")
 
 
+@pytest.mark.applications
 async def test_the_page_can_be_followed(tmp_path: Path) -> None:
     """No step uses a file, a variable or a command of sbrpc that was not defined before it."""
     bash = shutil.which("bash")

@@ -21,7 +21,8 @@ import anyio
 import anyio.to_thread
 
 from benchmarks.movies.databases import databases
-from benchmarks.processes import ROOT, Child, NotReady, Stage, free_port
+from benchmarks.processes import ROOT, Child, NotReady, Stage
+from sbrpc.testing import free_port
 
 __all__ = ["FILMS", "VARIANTS", "Site", "running"]
 

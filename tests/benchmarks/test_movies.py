@@ -61,6 +61,7 @@ def test_every_request_is_counted_once() -> None:
     }
 
 
+@pytest.mark.applications
 def test_a_short_run_keeps_every_promise_over_service_bus(tmp_path: Path) -> None:
     """Killing the service costs no request over Service Bus, and loses or doubles no film; over HTTP requests
     fail with the service. All of it is written down. `SBRPC_TEST_LONG=1` takes the rest along, bursts too."""
@@ -102,6 +103,7 @@ def test_what_is_unknown_is_named(only: str, unknown: set[str]) -> None:
     assert unknown or wanted == {"outage": ALL, "burst": ["async"]}
 
 
+@pytest.mark.applications
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
     """Ctrl-C ends what was started, and nothing is written."""
     mark = uuid.uuid4().hex

@@ -25,11 +25,14 @@ from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="chromium and chromedriver are not installed (apt-get install chromium chromium-driver), "
-    "so the emulator's page is not tested",
-)
+pytestmark = [
+    pytest.mark.applications,
+    pytest.mark.skipif(
+        CHROMIUM is None or DRIVER is None,
+        reason="chromium and chromedriver are not installed (apt-get install chromium chromium-driver), "
+        "so the emulator's page is not tested",
+    ),
+]
 
 # Only against hanging for ever; nothing is measured with it.
 HANGS = 20

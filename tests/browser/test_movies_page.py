@@ -22,11 +22,14 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="chromium and chromedriver are not installed (apt-get install chromium chromium-driver), "
-    "so the movies' page is not tested",
-)
+pytestmark = [
+    pytest.mark.applications,
+    pytest.mark.skipif(
+        CHROMIUM is None or DRIVER is None,
+        reason="chromium and chromedriver are not installed (apt-get install chromium chromium-driver), "
+        "so the movies' page is not tested",
+    ),
+]
 
 # Without what a browser does besides showing pages.
 FLAGS = (

@@ -14,6 +14,8 @@ import pytest
 
 from .movies_site import Site, caller, create, eventually, family, listed, serving
 
+pytestmark = pytest.mark.applications
+
 
 class Load:
     """Callers that create, change and read films until they are told to stop."""

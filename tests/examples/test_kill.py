@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from .movies_site import Site, eventually, serving
+
+pytestmark = pytest.mark.applications
 
 # The emulator is not among them: it holds the queues in memory, in place of a service that is kept up.
 ROLES = ("service", "events", "api")

@@ -14,6 +14,8 @@ import pytest
 
 from .movies_site import EXAMPLES, answers, eventually, free_port
 
+pytestmark = pytest.mark.applications
+
 PROGRAMS = ("views", "service", "api", "patient")
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
 import pytest
 
 from sbrpc import RpcClient
-from sbrpc.testing import application
+from sbrpc.testing import application, free_port
 
 from .run_apps import Shop
 
@@ -54,7 +56,7 @@ async def test_an_application_ends_with_the_process_that_started_it() -> None:
     """A run of tests that is killed leaves nothing behind."""
     program = f"""
 import asyncio, os, re, signal
-from sbrpc.testing import application
+from sbrpc.testing import application, free_port
 
 async def main() -> None:
     async with application("{APPS}:app", options=["--log-level=debug"]) as running:
@@ -91,3 +93,15 @@ async def test_an_application_that_does_not_come_up_says_why() -> None:
     with pytest.raises(RuntimeError, match=r"run_apps:app: it was not ready after 0.1 s"):
         async with application(f"{APPS}:app", cwd=ROOT, emulator=False, env=nowhere, timeout=0.1):
             raise AssertionError
+
+
+def test_a_free_port_is_nobodys_who_asks_for_any() -> None:
+    """It can be listened on, and is none of those that the system gives to others meanwhile."""
+    ports = {free_port() for _ in range(20)}
+    assert len(ports) > 10
+    with ExitStack() as stack:
+        for port in ports:
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        assert ports.isdisjoint(free_port() for _ in range(20))
+        others = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(20)]
+        assert max(ports) < min(other.getsockname()[1] for other in others)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-import logging
 import os
 import random
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
@@ -77,18 +75,6 @@ async def true(condition: Callable[[], bool]) -> None:
 async def counted(bus: EventBus, what: str, count: int) -> None:
     """Wait until the bus has counted that many; unlike the handler, it counts what is settled."""
     await true(lambda: bus.counts[what] >= count)
-
-
-@pytest.fixture
-def collected() -> Iterator[None]:
-    """The SDK leaves the sockets of cut connections to the garbage collector; it may complain unheard.
-
-    What is logged would keep them, as exceptions know the frames they came through.
-    """
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-    gc.collect()
 
 
 @pytest.fixture
@@ -458,7 +444,6 @@ async def test_lost_lock_cancels_the_handler(
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("subscription", ["ordered", "parallel"])
 async def test_handlers_survive_a_cut_connection(
     new_bus: Callable[..., EventBus], emulator: Emulator, subscription: str
@@ -481,7 +466,6 @@ async def test_handlers_survive_a_cut_connection(
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("collected")
 async def test_event_is_settled_over_another_link(
     new_bus: Callable[..., EventBus], emulator: Emulator
 ) -> None:
@@ -534,7 +518,6 @@ async def test_process_asks_for_what_it_has_a_place_for(
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("collected")
 async def test_connection_that_breaks_while_all_are_busy(
     new_bus: Callable[..., EventBus], emulator: Emulator
 ) -> None:
@@ -701,7 +684,6 @@ async def test_scheduled_event_is_published_at_its_time(
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("collected")
 async def test_publishing_is_bounded_in_time() -> None:
     """While Service Bus is away, publishing ends with a typed error; when it is back, it works again."""
     async with Emulator(topics=["events"]) as gone:

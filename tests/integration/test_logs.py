@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import traceback
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 import anyio
@@ -54,15 +52,6 @@ class Notes(Contract, name="notes"):
 class Written(Event, type="test.note.written.v1"):
     text: str
     number: int = 0
-
-
-@pytest.fixture(autouse=True)
-def collected(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Complaints about what was cut come while they are ignored, and not in somebody else's test."""
-    yield
-    for phase in ("setup", "call", "teardown"):
-        caplog.get_records(phase).clear()  # type: ignore[arg-type]  # they hold on to what they are about
-    gc.collect()
 
 
 def everything(caplog: pytest.LogCaptureFixture, errors: list[BaseException]) -> str:

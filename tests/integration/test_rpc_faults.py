@@ -1,26 +1,19 @@
-"""Every promise about calls, with the fault it is made for, under load."""
+"""Every promise about calls when links, connections or the broker fail, under load."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
 import pytest
 
-from sbrpc.client import RpcClient
 from sbrpc.emulator import Emulator
-from sbrpc.errors import DeadlineExceeded, RpcError, Unavailable
-from sbrpc.server import RpcServer
-from sbrpc.store import CachedReply, MemoryReplyStore
-from sbrpc.topology import Queue
+from sbrpc.errors import Unavailable
 
-from .laboratory import QUEUES, Bench, Item, Lab, Wait, make_client, make_server
+from .faulty import CALLERS, Load, World, flawless, opened
+from .laboratory import QUEUES, Bench, Item, Lab, make_client, make_server
 
 # The SDK leaves sockets of connections that failed to the garbage collector, which complains about them.
 pytestmark = [
@@ -28,114 +21,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-CALLERS = 24
-
-# What a server holds when its connection is cut stays locked, and comes to another one when the locks end.
-BRIEF = [replace(queue, lock_duration=4) if queue.name == "lab" else queue for queue in QUEUES]
-
-
-@pytest.fixture(autouse=True)
-def collected(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Such complaints come while they are ignored, and not in somebody else's test."""
-    yield
-    for phase in ("setup", "call", "teardown"):
-        caplog.get_records(phase).clear()  # type: ignore[arg-type]  # they hold on to what they are about
-    gc.collect()
-
-
-@dataclass
-class World:
-    emulator: Emulator
-    bench: Bench
-    server: RpcServer
-    client: RpcClient
-
 
 @pytest.fixture(scope="module")
 async def running() -> AsyncIterator[World]:
-    """One of each for all tests of this file: what a fault breaks has to mend itself before the next one."""
-    bench = Bench()
-    async with AsyncExitStack() as stack:
-        emulator = await stack.enter_async_context(Emulator(queues=BRIEF))
-        server = make_server(emulator.connection_string, bench, reply_queues=["lab.replies", "*.replies"])
-        client = make_client(emulator.connection_string)
-        await stack.enter_async_context(server)
-        await stack.enter_async_context(client)
-        client.of(Lab)
-        yield World(emulator, bench, server, client)
-    del server, client
-    gc.collect()
+    async with opened() as world:
+        yield world
 
 
 @pytest.fixture
 async def world(running: World) -> AsyncIterator[World]:
-    """Everything whole at the beginning, and again at the end."""
-    await healthy(running)
-    yield running
-    running.emulator.faults.clear()
-    await healthy(running)
-
-
-async def healthy(world: World) -> None:
-    await world.client.ready(60)
-    await world.server.ready(60)
-    assert await world.client.of(Lab).echo(Item(id=1), timeout=15) == Item(id=1)
-
-
-@dataclass
-class Load:
-    """Callers that call without pause, and what became of their calls."""
-
-    client: RpcClient
-    timeout: float = 15.0
-    made: int = 0
-    right: int = 0
-    crossed: int = 0
-    errors: Counter[str] = field(default_factory=Counter)
-    stopping: bool = False
-
-    async def run(self, fault: Callable[[], Awaitable[Any]]) -> Load:
-        """Load, then the fault, then load again; every call comes to its end."""
-        with anyio.fail_after(60):
-            async with anyio.create_task_group() as tasks:
-                for _ in range(CALLERS):
-                    tasks.start_soon(self._call)
-                await self._answered(4 * CALLERS)
-                await fault()
-                await self._answered(20 * CALLERS)
-                self.stopping = True
-        assert self.client.pending == 0
-        assert self.made == self.right + self.crossed + self.errors.total()
-        return self
-
-    async def _answered(self, more: int) -> None:
-        """Wait until so many more calls have got their answers."""
-        enough = self.right + more
-        while self.right < enough:  # noqa: ASYNC110 (what is waited for tells nobody)
-            await anyio.sleep(0.01)
-
-    async def _call(self) -> None:
-        lab = self.client.of(Lab, timeout=self.timeout)
-        while not self.stopping:
-            self.made += 1
-            number = self.made
-            try:
-                reply = await lab.echo(Item(id=number))
-            except RpcError as error:
-                self.errors[type(error).__name__] += 1
-                await anyio.sleep(0.01)
-            else:
-                if reply.id == number:
-                    self.right += 1
-                else:
-                    self.crossed += 1
-
-
-def flawless(load: Load) -> None:
-    """No call failed, and each got its own answer."""
-    assert load.crossed == 0
-    assert load.errors == Counter()
-    assert load.right > CALLERS
+    async with running.whole():
+        yield running
 
 
 Fault = Callable[[Emulator], Any]
@@ -211,178 +107,10 @@ async def test_a_silent_reply_link_is_noticed(world: World) -> None:
     """The heartbeat misses what it sent while calls wait, and later calls have another session."""
     epoch = world.client.replies.epoch.number
     with world.emulator.faults.black_hole(entity="lab.replies", container_id="SBReceiver-*"):
-        with pytest.raises(DeadlineExceeded):
-            await world.client.of(Lab).echo(Item(id=1), timeout=12)
-        await world.bench.until(lambda: world.client.replies.epoch.number > epoch)
-
-
-async def test_a_lost_message_lock_cancels_the_handler(world: World) -> None:
-    """The request comes to a handler again, with a greater fencing token, and is settled once."""
-    world.bench.seen.clear()
-    bench = Bench()
-    queue = Queue("brief", lock_duration=1)
-    world.emulator.broker.create([queue], world.emulator.clock.now())
-    server = make_server(world.emulator.connection_string, bench, queue="brief")
-    async with server:
-        await server.ready(60)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(world.client.of(Lab, queue="brief").wait, Wait(seconds=2.5, tag="x"))
-            await bench.until(lambda: "x" in bench.running)
-            assert world.emulator.faults.lose_locks(entity="brief").fired == 1
-        assert bench.seen == ["started x", "cancelled x", "started x", "ended x"]
-
-
-async def test_long_handlers_keep_their_locks(world: World) -> None:
-    """A handler may run for many times the lock's duration."""
-    bench = Bench()
-    world.emulator.broker.create([Queue("long", lock_duration=1)], world.emulator.clock.now())
-    async with make_server(world.emulator.connection_string, bench, queue="long") as server:
-        await server.ready(60)
-        assert await world.client.of(Lab, queue="long").wait(Wait(seconds=3.5, tag="x")) == "x"
-    assert bench.seen == ["started x", "ended x"]
-
-
-async def test_requests_whose_locks_ran_out_in_the_queue_here_are_left_alone(world: World) -> None:
-    """Behind a slow handler the locks of those that wait end; they come again, and each runs once."""
-    bench = Bench()
-    world.emulator.broker.create([Queue("waiting", lock_duration=3)], world.emulator.clock.now())
-    string = world.emulator.connection_string
-    async with make_server(string, bench, queue="waiting", concurrency=1, prefetch=4, store=None) as server:
-        await server.ready(60)
-        lab = world.client.of(Lab, queue="waiting")
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lab.wait, Wait(seconds=4, tag="slow"))
-            await bench.until(lambda: "slow" in bench.running)
-            for number in range(3):
-                tasks.start_soon(lab.wait, Wait(seconds=0.01, tag=f"quick {number}"))
-        await bench.until(lambda: world.emulator.broker.runtime("waiting").active == 0)
-    assert sorted(bench.seen) == sorted(
-        f"{verb} {tag}" for verb in ("started", "ended") for tag in ("slow", "quick 0", "quick 1", "quick 2")
-    )
-
-
-async def test_a_redelivered_request_is_answered_from_the_store(world: World) -> None:
-    """Replied but not settled: the handler does not run again, and the caller ignores the second reply."""
-    bench = Bench()
-    world.emulator.broker.create([Queue("twice")], world.emulator.clock.now())
-    async with make_server(world.emulator.connection_string, bench, queue="twice", concurrency=1) as server:
-        await server.ready(60)
-        late = world.client.replies.late
-        with world.emulator.faults.duplicate(entity="twice"):
-            assert await world.client.of(Lab, queue="twice").wait(Wait(seconds=0.1, tag="x")) == "x"
-        await bench.until(lambda: world.client.replies.late == late + 1)
-    assert bench.seen == ["started x", "ended x"]
-
-
-class Failing:
-    """A store that nobody can reach."""
-
-    async def get(self, key: str) -> CachedReply | None:
-        raise ConnectionError("no database")
-
-    async def put(self, key: str, reply: CachedReply, ttl: float) -> None:
-        raise ConnectionError("no database")
-
-
-class Hanging(Failing):
-    """A store that never says anything."""
-
-    async def get(self, key: str) -> CachedReply | None:
-        await anyio.sleep_forever()
-        raise AssertionError
-
-
-@pytest.mark.parametrize("store", [Failing(), Hanging()])
-async def test_a_store_that_fails_keeps_no_caller_from_its_answer(
-    world: World, store: Failing, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The call is served as if there were no store, and the log names it."""
-    monkeypatch.setattr("sbrpc._serving._STORE_PATIENCE", 0.2)
-    queue = type(store).__name__
-    world.emulator.broker.create([Queue(queue)], world.emulator.clock.now())
-    async with make_server(world.emulator.connection_string, Bench(), queue=queue, store=store) as server:
-        await server.ready(60)
-        info = await world.client.of(Lab, queue=queue).info(None, timeout=20)
-    logged = [record for record in caplog.records if "store" in record.getMessage()]
-    assert [getattr(record, "call_id", None) for record in logged] == [info["call_id"]] * 2
-    assert {record.levelname for record in logged} == {"ERROR"}
-
-
-class Noting(MemoryReplyStore):
-    """The store of a program that wants to know what is asked of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[str] = []
-
-    async def get(self, key: str) -> CachedReply | None:
-        self.asked.append("get")
-        return await super().get(key)
-
-    async def put(self, key: str, reply: CachedReply, ttl: float) -> None:
-        self.asked.append("put")
-        await super().put(key, reply, ttl)
-
-
-async def test_a_store_derived_from_the_one_in_memory_is_asked(world: World) -> None:
-    """The short way to replies in memory passes by nobody's methods."""
-    store = Noting()
-    world.emulator.broker.create([Queue("noting")], world.emulator.clock.now())
-    async with make_server(world.emulator.connection_string, Bench(), queue="noting", store=store) as server:
-        await server.ready(10)
-        assert await world.client.of(Lab, queue="noting").echo(Item(id=1), timeout=20) == Item(id=1)
-    assert store.asked == ["get", "put"]
-
-
-async def test_a_server_that_leaves_hands_back_what_runs(world: World) -> None:
-    """Another one takes it at once, and the caller gets its answer."""
-    first, second = Bench(), Bench()
-    world.emulator.broker.create([Queue("relay")], world.emulator.clock.now())
-    string = world.emulator.connection_string
-    replies: list[str] = []
-
-    async def call() -> None:
-        replies.append(await world.client.of(Lab, queue="relay").wait(Wait(seconds=1, tag="x")))
-
-    async with anyio.create_task_group() as tasks:
-        async with make_server(string, first, queue="relay", grace=0.1):
-            tasks.start_soon(call)
-            await first.until(lambda: "x" in first.running)
-        async with make_server(string, second, queue="relay"):
-            await second.until(lambda: "ended x" in second.seen)
-    assert replies == ["x"]
-    assert first.seen == ["started x", "cancelled x"]
-    assert second.seen == ["started x", "ended x"]
-
-
-async def test_no_call_is_lost_or_served_twice_when_servers_take_turns(world: World) -> None:
-    """Under load, one server leaves and another comes, again and again."""
-    world.emulator.broker.create([Queue("turns")], world.emulator.clock.now())
-    string = world.emulator.connection_string
-    load, bench = Load(world.client), Bench()
-    lab = world.client.of(Lab, queue="turns", timeout=60)
-
-    async def call() -> None:
-        while not load.stopping:
-            load.made += 1
-            number = load.made
-            assert (await lab.echo_again(Item(id=number))).id == number
-            load.right += 1
-
-    with anyio.fail_after(120):
-        async with anyio.create_task_group() as tasks:
-            for _ in range(CALLERS):
-                tasks.start_soon(call)
-            for _ in range(3):
-                async with make_server(string, bench, queue="turns") as server:
-                    await server.ready(60)
-                    so_far = load.right
-                    await bench.until(lambda so_far=so_far: load.right > so_far + 3 * CALLERS)
-            async with make_server(string, bench, queue="turns"):
-                load.stopping = True
-                await bench.until(lambda: load.right == load.made)
-    assert load.right > CALLERS
-    assert len(bench.seen) == load.made
+            tasks.start_soon(world.client.of(Lab, timeout=60).echo, Item(id=1))
+            await world.bench.until(lambda: world.client.replies.epoch.number > epoch)
+            tasks.cancel_scope.cancel()
 
 
 async def test_after_a_cut_calls_soon_succeed_again(world: World) -> None:

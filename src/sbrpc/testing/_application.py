@@ -6,6 +6,7 @@ of the programs.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from random import SystemRandom
 
 import anyio
 import anyio.abc
@@ -28,9 +30,18 @@ _STOPPING = 60.0  # beyond what the command itself gives its processes
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on now, for what has to be told one."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port of this machine that nobody listens on now, for what has to be told one.
+
+    It is below those that systems choose themselves for whoever asks for port 0 (Linux from 32,768, others
+    from 49,152), so that no connection and no emulator has it before the one that is told.
+    """
+    for port in SystemRandom().sample(range(10_000, 32_768), 1_000):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
+    raise OSError(errno.EADDRINUSE, "none of a thousand ports of 127.0.0.1 could be listened on")
 
 
 class Application:
