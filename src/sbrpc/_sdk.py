@@ -12,8 +12,8 @@ import math
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from importlib import import_module
 from time import monotonic
@@ -60,8 +60,11 @@ CONNECTION_STRING = "SERVICEBUS_CONNECTION_STRING"
 NAMESPACE = "SERVICEBUS_FULLY_QUALIFIED_NAMESPACE"
 
 # Opening a link takes 0.5 s against a broker next door and 1 to 2 s against Azure on a bad day. What takes
-# longer is a connection nobody answers; a fresh attempt finds out sooner than waiting does.
+# longer is a connection nobody answers; a fresh attempt finds out sooner than waiting does. But a process
+# that gets little of a processor needs more time, and would begin afresh for ever: so these are seconds of an
+# event loop that looks at this interval, which is as often as the SDK does.
 OPEN_TIMEOUT = 5.0
+_LOOK = 0.05
 
 # By then a connection stands, or nobody answers.
 _CONNECTED_AFTER = 1.0
@@ -259,11 +262,41 @@ async def opening(handler: Handler, what: str, timeout: float = OPEN_TIMEOUT) ->
     with a receiver that nobody reads any more.
     """
     try:
-        with translated(what), anyio.fail_after(timeout):
+        with translated(what), unhurried(timeout):
             await open_handler(handler)
         yield
     finally:
         await close(handler, what)
+
+
+@contextmanager
+def unhurried(timeout: float) -> Iterator[None]:
+    """As `anyio.fail_after`, but time in which the event loop was too busy to look is not counted.
+
+    Raises:
+        TimeoutError: the loop has looked as often as it does in `timeout` seconds.
+    """
+    loop = asyncio.get_running_loop()
+    scope = anyio.CancelScope()
+    looks = max(1, math.ceil(timeout / _LOOK))
+    timer: asyncio.TimerHandle
+
+    def look() -> None:
+        nonlocal looks, timer
+        looks -= 1
+        if looks:
+            timer = loop.call_later(_LOOK, look)
+        else:
+            scope.cancel()
+
+    timer = loop.call_later(_LOOK, look)
+    try:
+        with scope:
+            yield
+    finally:
+        timer.cancel()
+    if scope.cancelled_caught:
+        raise TimeoutError
 
 
 async def open_handler(handler: Handler) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
+import time
 from typing import Any
 
+import anyio
 import pytest
 from azure.servicebus import exceptions as sdk
 from azure.servicebus.aio import ServiceBusClient
 
 from sbrpc import _sdk
-from sbrpc._sdk import _connect, client_for, is_transient, over_websockets, translated, without_tls
+from sbrpc._sdk import _connect, client_for, is_transient, over_websockets, translated, unhurried, without_tls
 from sbrpc.errors import AccessDenied, BusError, EntityNotFound
 
 NO_SESSION_ID = (
@@ -195,3 +197,17 @@ def test_what_sessions_need_is_said(theirs: str, advice: str) -> None:
     """After Service Bus's own words, in those of this library."""
     with pytest.raises(_sdk.Refused, match=advice), translated("sending to 'movies'"):
         raise sdk.ServiceBusError(theirs, condition=b"amqp:not-allowed")
+
+
+async def test_what_is_late_because_the_loop_is_busy_has_more_time() -> None:
+    """It takes three times as long as it may, but most of that the loop is kept from it."""
+    with unhurried(0.2):
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+            time.sleep(0.2)  # noqa: ASYNC251 - so that the loop is kept
+
+
+async def test_what_nothing_comes_of_ends() -> None:
+    """A loop that has nothing else to do waits for no longer than it says."""
+    with pytest.raises(TimeoutError), unhurried(0.2):
+        await anyio.sleep_forever()
