@@ -30,13 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # tests that wait most of the time take turns with those that compute: files that stay together first, and
 # neighbours, which are alike, apart. The faults keep hundreds of calls in flight and watch the clock: they
 # come when hardly anything else runs.
-FIRST = (
-    "conformance",
-    "integration/test_rpc_faults",
-    "integration/test_handling_faults",
-    "browser",
-    "examples",
-)
+FIRST = ("conformance", "integration/test_rpc_faults", "browser", "examples")
 WAITING = ("integration", "test_docs")
 LAST = ("faults",)
 # The files that stay in one process: what they prepare serves all of their tests, or these take milliseconds.

@@ -36,7 +36,7 @@ async def test_a_lost_message_lock_cancels_the_handler(world: World) -> None:
     """The request comes to a handler again, with a greater fencing token, and is settled once."""
     world.bench.seen.clear()
     bench = Bench()
-    queue = Queue("brief", lock_duration=1)
+    queue = Queue("brief", lock_duration=2)
     world.emulator.broker.create([queue], world.emulator.clock.now())
     server = make_server(world.emulator.connection_string, bench, queue="brief")
     async with server:
@@ -51,10 +51,10 @@ async def test_a_lost_message_lock_cancels_the_handler(world: World) -> None:
 async def test_long_handlers_keep_their_locks(world: World) -> None:
     """A handler may run for many times the lock's duration."""
     bench = Bench()
-    world.emulator.broker.create([Queue("long", lock_duration=1)], world.emulator.clock.now())
+    world.emulator.broker.create([Queue("long", lock_duration=2)], world.emulator.clock.now())
     async with make_server(world.emulator.connection_string, bench, queue="long") as server:
         await server.ready(60)
-        assert await world.client.of(Lab, queue="long").wait(Wait(seconds=3.5, tag="x")) == "x"
+        assert await world.client.of(Lab, queue="long").wait(Wait(seconds=5, tag="x")) == "x"
     assert bench.seen == ["started x", "ended x"]
 
 

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from contextvars import ContextVar
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
 
@@ -137,9 +136,7 @@ async def test_the_roles_are_enough(exported: tuple[str, list[dict[str, Any]]]) 
 
 
 class Refusals(logging.Handler):
-    """Whether the broker refused something for want of a right, by what the library says in one task."""
-
-    task: ContextVar[Refusals | None] = ContextVar("task", default=None)
+    """Whether the broker refused something for want of a right, by what the library says."""
 
     def __init__(self, right: str, entity: str) -> None:
         super().__init__()
@@ -147,8 +144,7 @@ class Refusals(logging.Handler):
         self.found = asyncio.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.task.get() is self:
-            self.hear(record.getMessage())
+        self.hear(record.getMessage())
 
     def hear(self, text: str) -> None:
         if all(each in text for each in self.wanted):
@@ -162,15 +158,9 @@ async def test_no_role_is_too_much(exported: tuple[str, list[dict[str, Any]]]) -
     config, assignments = exported
     log = logging.getLogger("sbrpc")
     needless: list[tuple[dict[str, Any], object]] = []
-    some = anyio.CapacityLimiter(3)  # dozens of links that open at once would all be late on a busy machine
 
-    async def without(assignment: dict[str, Any]) -> None:
-        async with some:
-            await refused(assignment)
-
-    async def refused(assignment: dict[str, Any]) -> None:
+    for assignment in assignments:
         refusals = Refusals(assignment["right"], assignment["entity"])
-        Refusals.task.set(refusals)
         log.addHandler(refusals)
         working = asyncio.create_task(
             work(config, [each for each in assignments if each is not assignment], 60)
@@ -185,7 +175,4 @@ async def test_no_role_is_too_much(exported: tuple[str, list[dict[str, Any]]]) -
         if not refusals.found.is_set():
             needless.append((assignment, outcome))
 
-    async with anyio.create_task_group() as group:
-        for assignment in assignments:
-            group.start_soon(without, assignment)
     assert needless == []
