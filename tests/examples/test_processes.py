@@ -33,37 +33,25 @@ from .movies_site import (
 pytestmark = pytest.mark.applications
 
 
-def test_all_of_it_ends_in_order_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    """`python -m movies serve` prints the connection string once all are ready, and answers at its port. A
-    later run finds what it wrote, and what is changed through one API process is told by another. SIGTERM,
-    and SIGINT while somebody listens, leave no process and no traceback behind."""
-    port, databases = (
-        free_port(),
-        {
-            "MOVIES_DATABASE": f"sqlite+aiosqlite:///{tmp_path / 'movies.sqlite3'}",
-            "MOVIES_READ_MODEL": f"sqlite+aiosqlite:///{tmp_path / 'movies-read-model.sqlite3'}",
-        },
-    )
-    with command("movies", "serve", "--port", str(port), **{MARK: "one command"}, **databases) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith(f"The movies will be at http://127.0.0.1:{port}, ")
-        while not (line := process.stdout.readline()).startswith("Endpoint=sb://"):
-            assert line
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, verify=False) as http:
-            kept = create(http)
-            eventually(lambda: listed(http) == [kept])
-        assert sorted(family("one command").values()) == ["api", "events", "serve", "service"]
-        process.terminate()
-        said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, said
-    assert "Traceback" not in said
-    assert family("one command") == {}
+def test_a_site_ends_in_order_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    """A later run finds what an earlier one wrote, and what is changed through one API process is told by
+    another. SIGTERM, and SIGINT while somebody listens, leave no process and no traceback behind."""
     with serving(tmp_path) as site, caller(site) as http:
         assert sorted(family(site.mark).values()) == ["all", "api", "events", "service"]
+        kept = create(http)
+        eventually(lambda: listed(http) == [kept])
+        assert site.stop() == 0
+        assert family(site.mark) == {}
+        assert "Traceback" not in site.said
+    with serving(tmp_path) as site, caller(site) as http:
         assert listed(http) == [kept]
         assert http.get(f"/movies/{kept['id']}").json() == kept
         port = free_port()
-        env = {"SERVICEBUS_CONNECTION_STRING": site.connection_string, "MOVIES_PORT": str(port)} | databases
+        env = {
+            "SERVICEBUS_CONNECTION_STRING": site.connection_string,
+            "MOVIES_READ_MODEL": f"sqlite+aiosqlite:///{tmp_path / 'movies-read-model.sqlite3'}",
+            "MOVIES_PORT": str(port),
+        }
         url = f"http://127.0.0.1:{port}"
         with command("sbrpc", "run", "movies.api:app", **env) as process:
             try:
@@ -107,6 +95,22 @@ def test_an_api_that_cannot_work_ends_and_says_why(tmp_path: Path) -> None:
             assert reason in said
             assert "Traceback" not in said
         emulator.terminate()
+
+
+def test_one_command_serves_all_of_it() -> None:
+    """`python -m movies serve` prints the connection string once all are ready, answers at its port, and ends
+    with a signal. Nothing is left of it."""
+    port = free_port()
+    with command("movies", "serve", "--port", str(port), **{MARK: "one command"}) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(f"The movies will be at http://127.0.0.1:{port}, ")
+        while not (line := process.stdout.readline()).startswith("Endpoint=sb://"):
+            assert line
+        created = httpx.post(f"http://127.0.0.1:{port}/movies", json={"title": "Crash"}, timeout=60)
+        assert created.status_code == 201
+        process.terminate()
+        assert process.wait(60) == 0
+    assert family("one command") == {}
 
 
 def test_the_demo_tells_its_story_and_ends_well() -> None:

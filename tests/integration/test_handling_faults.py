@@ -54,7 +54,7 @@ async def test_long_handlers_keep_their_locks(world: World) -> None:
     world.emulator.broker.create([Queue("long", lock_duration=2)], world.emulator.clock.now())
     async with make_server(world.emulator.connection_string, bench, queue="long") as server:
         await server.ready(60)
-        assert await world.client.of(Lab, queue="long").wait(Wait(seconds=5, tag="x")) == "x"
+        assert await world.client.of(Lab, queue="long").wait(Wait(seconds=7, tag="x")) == "x"
     assert bench.seen == ["started x", "ended x"]
 
 
