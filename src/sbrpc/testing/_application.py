@@ -59,14 +59,19 @@ class Application:
 
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Stop it with a signal, and kill it where it has not ended after a minute; its exit code."""
-        with suppress(ProcessLookupError):
-            self.process.send_signal(how)
+        self._send(how)
         with anyio.move_on_after(_STOPPING) as patience:
             await self._over.wait()
         if patience.cancelled_caught:
-            with suppress(ProcessLookupError):
-                self.process.kill()
+            self._send(signal.SIGKILL)
         return await self.process.wait()
+
+    def _send(self, how: signal.Signals) -> None:
+        # `Popen.send_signal` first asks whether the process has ended and so takes the exit code of one that
+        # just has; asyncio, which waits for it, would then report 255.
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, how)
 
     async def _failure(self, apps: str, patience: float) -> RuntimeError:
         why = f"it was not ready after {patience:g} s"
