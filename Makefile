@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+COLLECTED := $(VENV)/.collected
 DOCS_STAMP := $(VENV)/.installed-docs
 MERMAID := $(VENV)/mermaid.min.js
 BENCH_VENV ?= .venv-bench
@@ -25,10 +26,14 @@ demo: $(STAMP)
 # also runs whole applications: the movies' processes, which are killed, and pages in a browser.
 WORKERS ?= 10
 ALL ?=
-# What one process has compiled serves the others.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: $(STAMP)
+test: $(STAMP) $(COLLECTED)
 	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(if $(ALL),,-m "not applications")
+
+# What one process has compiled serves the others, which would otherwise all compile everything at once. Where
+# collecting fails, the tests will say why.
+$(COLLECTED): $(STAMP)
+	$(BIN)/python -m pytest --collect-only -qq >$@ 2>&1 || true
 
 # Every promise under every fault, the long form; writes the table of docs/guarantees.md.
 guarantees: $(STAMP)

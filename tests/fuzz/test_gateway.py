@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SECONDS = int(os.environ.get("SBRPC_FUZZ_SECONDS", "8"))
+SECONDS = int(os.environ.get("SBRPC_FUZZ_SECONDS", "4"))
 
 
 @pytest.mark.skipif(
