@@ -25,6 +25,7 @@ from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage, Servi
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver, ServiceBusSender
 
 from ._cloudevents import body_of, type_in
+from ._link import PROMPT
 from ._sdk import client_for, opening, translated
 from ._subscriptions import REPLAY_TO
 from ._wire import properties_of
@@ -216,9 +217,9 @@ class DeadLetters:
                 yield client, receiver
 
     def _sender(self, client: ServiceBusClient) -> ServiceBusSender:
-        return (
-            client.get_queue_sender(self._queue) if self._queue else client.get_topic_sender(str(self._topic))
-        )
+        if self._queue:
+            return client.get_queue_sender(self._queue, **PROMPT)
+        return client.get_topic_sender(str(self._topic), **PROMPT)
 
     async def _peek(self, receiver: ServiceBusReceiver, first: int = 1) -> AsyncIterator[DeadLetter]:
         while True:

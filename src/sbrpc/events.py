@@ -34,6 +34,7 @@ from tenacity import AsyncRetrying
 
 from ._cloudevents import in_batches, published
 from ._consumer import Consumer
+from ._link import PROMPT
 from ._sdk import CLOSE_TIMEOUT, Refused, client_for
 from ._sender import Sender
 from ._signals import asked_to_stop
@@ -414,7 +415,7 @@ class EventBus:
             client, topic = self._client, self.topic
 
             def create() -> ServiceBusSender:
-                return client.get_topic_sender(topic)
+                return client.get_topic_sender(topic, **PROMPT)
 
             self._sender = Sender(create, topic, limit=self.max_message_size)
             self._tasks.start_soon(self._sender.run, name=f"sender to {topic!r}")

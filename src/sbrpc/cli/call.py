@@ -117,6 +117,7 @@ def send(
     namespace: Namespace = None,
 ) -> None:
     """Send a one-way command and print its id once Service Bus has it. Needs no reply queue."""
+    from sbrpc._link import PROMPT
     from sbrpc._sdk import opening, translated
     from sbrpc._wire import Request, check_metadata, request_message
     from sbrpc.errors import Unavailable
@@ -134,7 +135,7 @@ def send(
     async def work() -> None:
         what = f"queue {queue!r}"
         async with connection:
-            sender = connection.get_queue_sender(queue)
+            sender = connection.get_queue_sender(queue, **PROMPT)
             async with opening(sender, what, timeout):
                 with translated(what), anyio.move_on_after(timeout) as waiting:
                     await sender.send_messages(request_message(sent))

@@ -166,6 +166,7 @@ async def _examine(
 async def _opened(client: ServiceBusClient, wanted: Wanted, lost: list[BusError]) -> Facts:
     """What opening a sender and a receiver tells, with the rights that there are."""
     from sbrpc import _sdk
+    from sbrpc._link import PROMPT
     from sbrpc.diagnosis import Facts
     from sbrpc.errors import AccessDenied, BusError, EntityNotFound
 
@@ -175,7 +176,7 @@ async def _opened(client: ServiceBusClient, wanted: Wanted, lost: list[BusError]
         try:
             if right == "may_send":
                 make = client.get_topic_sender if wanted.role.value == "topic" else client.get_queue_sender
-                async with _sdk.opening(make(wanted.entity), f"sending to {wanted.name}"):
+                async with _sdk.opening(make(wanted.entity, **PROMPT), f"sending to {wanted.name}"):
                     pass
             else:
                 known |= await _received(client, wanted)
@@ -198,8 +199,9 @@ async def _opened(client: ServiceBusClient, wanted: Wanted, lost: list[BusError]
 async def _received(client: ServiceBusClient, wanted: Wanted) -> dict[str, Any]:
     """What an own session tells, or a receiver that asks for nothing."""
     from sbrpc import _sdk
+    from sbrpc._link import PROMPT
 
-    options: dict[str, Any] = {"prefetch_count": 0, "keep_alive": 0}
+    options: dict[str, Any] = {"prefetch_count": 0, **PROMPT}
     if wanted.requires_session:
         options["session_id"] = f"sbrpc-doctor-{secrets.token_hex(6)}"
     receiver = (
