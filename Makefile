@@ -23,12 +23,12 @@ demo: $(STAMP)
 	cd examples && ../$(BIN)/python -m movies demo
 
 # Spread over several processes, as most tests wait most of the time; WORKERS=0 runs one after the other. ALL=1
-# also runs whole applications: the movies' processes, which are killed, and pages in a browser.
+# also runs whole applications: processes that are killed at work, and pages in a browser.
 WORKERS ?= 10
 ALL ?=
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP) $(COLLECTED)
-	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(if $(ALL),,-m "not applications")
+	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(if $(ALL),,-m "not applications" --ignore tests/browser)
 
 # What one process has compiled serves the others, which would otherwise all compile everything at once. Where
 # collecting fails, the tests will say why.

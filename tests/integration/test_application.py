@@ -17,6 +17,8 @@ from sbrpc.testing import application, free_port
 
 from .run_apps import Shop
 
+pytestmark = pytest.mark.applications
+
 ROOT = Path(__file__).resolve().parents[2]
 APPS = "tests.integration.run_apps"
 

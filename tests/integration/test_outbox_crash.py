@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import anyio
+import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
@@ -18,6 +19,8 @@ from sbrpc.sql import OutboxRelay, Projection
 from sbrpc.topology import Subscription, Topic
 
 from .outbox_child import Changed, films, metadata, outbox, positions, views
+
+pytestmark = pytest.mark.applications
 
 HANGS = 60
 ROUNDS = 4
