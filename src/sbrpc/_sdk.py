@@ -425,7 +425,9 @@ def _connect(
         return SignedIn(namespace.strip(), identity.DefaultAzureCredential(), **options)
     raise ValueError(
         f"where is Service Bus? Set {CONNECTION_STRING} to a connection string, or {NAMESPACE} to "
-        '"<namespace>.servicebus.windows.net" to sign in with your Azure identity'
+        '"<namespace>.servicebus.windows.net" to sign in with your Azure identity. '
+        "What is imported without either, as by tests, makes its servers and buses in a function, "
+        "def app(connection): ..., for `sbrpc run` and sbrpc.testing to call"
     )
 
 
