@@ -87,7 +87,7 @@ def test_our_own_errors_and_cancellation_pass() -> None:
     [
         ({}, "SERVICEBUS_CONNECTION_STRING"),
         ({"SERVICEBUS_CONNECTION_STRING": ""}, "SERVICEBUS_FULLY_QUALIFIED_NAMESPACE"),
-        ({}, r"def app\(connection\)"),
+        ({}, "def app(connection)"),
         ({"SERVICEBUS_CONNECTION_STRING": "rubbish"}, "not a Service Bus connection string"),
         ({"SERVICEBUS_CONNECTION_STRING": "Endpoint=sb://x/"}, "SharedAccessKey=<key>"),
     ],
