@@ -14,7 +14,6 @@ from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 
 from ._competing import MessagePump
 from ._handling import Handling
-from ._link import PROMPT
 from ._sdk import MustNotRequireSessions, MustRequireSessions
 from ._sessions import ACCEPT_WAIT, SessionPump
 from ._subscriptions import Subscribed
@@ -127,5 +126,5 @@ class Consumer:
 
     def _receiver(self, prefetch: int) -> ServiceBusReceiver:
         return self._client().get_subscription_receiver(
-            self._topic, self._subscription.name, prefetch_count=prefetch, **PROMPT
+            self._topic, self._subscription.name, prefetch_count=prefetch
         )
