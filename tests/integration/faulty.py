@@ -13,9 +13,8 @@ import anyio
 from sbrpc.client import RpcClient
 from sbrpc.emulator import Emulator
 from sbrpc.errors import RpcError
-from sbrpc.server import RpcServer
 
-from .laboratory import QUEUES, Bench, Item, Lab, make_client, make_server
+from .laboratory import QUEUES, Bench, Ends, Item, Lab, make_client, make_server
 
 CALLERS = 24
 
@@ -23,18 +22,14 @@ CALLERS = 24
 BRIEF = [replace(queue, lock_duration=4) if queue.name == "lab" else queue for queue in QUEUES]
 
 
-@dataclass
-class World:
-    emulator: Emulator
-    bench: Bench
-    server: RpcServer
-    client: RpcClient
+class World(Ends):
+    """Ends that have to mend themselves."""
 
     async def healthy(self) -> None:
         """Wait until all is whole."""
         await self.client.ready(60)
         await self.server.ready(60)
-        assert await self.client.of(Lab).echo(Item(id=1), timeout=15) == Item(id=1)
+        assert await self.lab.echo(Item(id=1), timeout=15) == Item(id=1)
 
     @asynccontextmanager
     async def whole(self) -> AsyncIterator[World]:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -16,6 +17,7 @@ from pydantic import BaseModel
 from sbrpc.client import RpcClient
 from sbrpc.context import CallInfo, Deadline, current_deadline
 from sbrpc.contract import Contract, method
+from sbrpc.emulator import Emulator
 from sbrpc.errors import Aborted, RpcError, error_for
 from sbrpc.server import RpcServer
 from sbrpc.topology import Queue
@@ -253,6 +255,20 @@ def make_server(connection: str | ServiceBusClient, bench: Bench, **options: Any
 def make_client(connection: str | ServiceBusClient, **options: Any) -> RpcClient:
     """A client of the lab."""
     return RpcClient(connection, **{"reply_queue": "lab.replies", **options})
+
+
+@dataclass
+class Ends:
+    """A client and a server of the lab, and what is between them."""
+
+    emulator: Emulator
+    bench: Bench
+    server: RpcServer
+    client: RpcClient
+
+    @property
+    def lab(self) -> Lab:
+        return self.client.of(Lab)
 
 
 class Raw:

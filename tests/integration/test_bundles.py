@@ -13,30 +13,21 @@ from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.amqp import AmqpAnnotatedMessage
 
 from sbrpc import _sdk
-from sbrpc.client import RpcClient
 from sbrpc.context import CallInfo
 from sbrpc.contract import Contract, method
 from sbrpc.emulator import Emulator
 from sbrpc.errors import DeadlineExceeded, NotFound
 from sbrpc.server import RpcServer
 
-from .laboratory import QUEUES, Bench, Item, Lab, Raw, Wait, make_client, make_server, status, text
+from .laboratory import QUEUES, Bench, Ends, Item, Lab, Raw, Wait, make_client, make_server, status, text
 
 CALLS = 48
 
 
 @dataclass
-class World:
-    emulator: Emulator
-    bench: Bench
-    server: RpcServer
-    client: RpcClient
+class World(Ends):
     raw: Raw
     bus: ServiceBusClient
-
-    @property
-    def lab(self) -> Lab:
-        return self.client.of(Lab)
 
     def messages(self) -> int:
         """How many messages the request queue has taken so far."""

@@ -17,7 +17,6 @@ import pytest
 from pydantic import BaseModel
 
 from sbrpc import _sdk
-from sbrpc.client import RpcClient
 from sbrpc.context import CallInfo, deadline
 from sbrpc.contract import Contract, method
 from sbrpc.emulator import Emulator
@@ -46,6 +45,7 @@ from sbrpc.topology import Queue
 from .laboratory import (
     QUEUES,
     Bench,
+    Ends,
     Item,
     Lab,
     Raw,
@@ -65,16 +65,8 @@ class Endless(Contract, name="endless"):
 
 
 @dataclass
-class World:
-    emulator: Emulator
-    bench: Bench
-    server: RpcServer
-    client: RpcClient
+class World(Ends):
     raw: Raw
-
-    @property
-    def lab(self) -> Lab:
-        return self.client.of(Lab)
 
 
 @pytest.fixture(scope="module")
