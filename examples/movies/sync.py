@@ -87,8 +87,7 @@ async def shown(_: object, event: MovieEvent) -> None:
 
 def web(http: FastAPI) -> Web:
     describe_problems(http)
-    # httpx keeps idle connections for 5 seconds: if they end here first, requests on their way are lost.
-    return Web(http, port=int(os.environ["MOVIES_PORT"]), timeout_keep_alive=30)
+    return Web(http, port=int(os.environ["MOVIES_PORT"]))
 
 
 def api() -> list[object]:

@@ -74,6 +74,10 @@ MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger("sbrpc.web")
 _CHECKED_WITHIN = 5.0
 
+# Seconds; longer than callers keep a connection that idles: httpx 5, nginx 60, Go 90. It is for them to end
+# it: a request on its way to a server that has just closed is lost. uvicorn's default is 5, as httpx's.
+_KEEP_ALIVE = 120
+
 STATUS: Mapping[ErrorCode, int] = {
     ErrorCode.INVALID_ARGUMENT: 400,
     ErrorCode.OUT_OF_RANGE: 400,
@@ -131,7 +135,8 @@ class Web:
     As a thing of `serve` or `sbrpc run` it is entered after what stands before it, so that what the
     application needs is there with the first request. On `drain` it takes no more connections and lets
     requests end, for `grace` seconds at most; then they are cut off, as are streams that have no end.
-    `options` are those of `uvicorn.Config`. Port 0 picks a free one, which `port` says inside the block.
+    `options` are those of `uvicorn.Config`; a connection that idles is kept for two minutes unless they say
+    otherwise. Port 0 picks a free one, which `port` says inside the block.
     """
 
     def __init__(
@@ -141,7 +146,7 @@ class Web:
         self.host: str = host
         self.port: int = port
         self._grace = grace
-        self._options = {"log_level": "warning", **options}
+        self._options = {"log_level": "warning", "timeout_keep_alive": _KEEP_ALIVE, **options}
         self._server: _Uvicorn | None = None
         self._stack: AsyncExitStack | None = None
         self._ended = anyio.Event()

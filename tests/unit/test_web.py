@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -11,7 +13,7 @@ from typing import Annotated, Any
 import anyio
 import httpx
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
 from starlette.exceptions import HTTPException
 
 from sbrpc import Contract, errors, method, web
@@ -271,6 +273,25 @@ async def test_a_request_that_does_not_end_is_cut_off_after_the_grace() -> None:
         async with Group(served, grace=0):
             tasks.start_soon(ask)
             await began.wait()
+
+
+@pytest.mark.parametrize(("idle", "kept"), [(100, True), (130, False)])
+async def test_a_connection_that_idles_is_kept_longer_than_callers_keep_it(
+    idle: float, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a request could meet a connection that is just being closed. It is not kept for ever."""
+    app, forever = FastAPI(), httpx.Limits(keepalive_expiry=None)
+
+    @app.get("/")
+    async def connection(request: Request) -> int:
+        assert request.client is not None
+        return request.client.port
+
+    async with serving(app) as (_, http), httpx.AsyncClient(base_url=http.base_url, limits=forever) as caller:
+        first = (await caller.get("/")).json()
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: time.monotonic() + idle)
+        await anyio.sleep(0.01)
+        assert ((await caller.get("/")).json() == first) is kept
 
 
 async def test_the_socket_names_its_protocol() -> None:
