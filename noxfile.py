@@ -18,8 +18,8 @@ QUICK = [
     "tests/unit",
     "tests/contract/test_raw_python.py",
     "tests/integration/test_bundles.py",
-    "tests/integration/test_rpc.py",
-    "tests/integration/test_testing.py",
+    "tests/integration/rpc",
+    "tests/integration/testing",
 ]
 
 nox.options.sessions = ["lint", "typing", "tests", "docs"]

@@ -46,7 +46,7 @@ async def tell(most: int | None) -> None:
         emulator, quiet = "SERVICEBUS_CONNECTION_STRING" not in os.environ, ["--log-level=warning"]
         async with (
             application(*APPS, emulator=emulator, options=quiet, env=env, tell=console.print),
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=90) as http,
         ):
             console.print(f"{http.base_url} is up after {perf_counter() - began:.1f} s")
             story = Story(http, database)
@@ -84,7 +84,7 @@ class Story:
         if not holds:
             self.wrong.append(otherwise)
 
-    async def call(self, method: str, path: str, status: int = 0, wait: float = 30, **options: Any) -> Any:
+    async def call(self, method: str, path: str, status: int = 0, wait: float = 60, **options: Any) -> Any:
         answer = await self.http.request(method, path, headers={"Request-Timeout": str(wait)}, **options)
         expected = answer.status_code == status if status else answer.is_success
         self.check(expected, f"{method} {path}: {answer.status_code} {answer.text[:200]}")
@@ -142,7 +142,7 @@ class Story:
     async def seen(self, total: int, **filters: str) -> None:
         """Wait until the read model has so many films that pass the filters."""
         began, have = perf_counter(), -1
-        while have != total and perf_counter() < began + 30:
+        while have != total and perf_counter() < began + 60:
             await anyio.sleep(0.02)  # to leave the processor to what is waited for
             have = (await self.call("GET", "/movies", params={"limit": 1, **filters}))["total"]
         console.print(

@@ -118,7 +118,7 @@ def test_the_demo_tells_its_story_and_ends_well() -> None:
     shared, kills services without a loss, and exits 0. `SBRPC_TEST_LONG=1` makes it all of the catalogue."""
     films = 3169 if os.environ.get("SBRPC_TEST_LONG") else 150
     process = command("movies", "demo", "--films", str(films), COLUMNS="150")
-    said, _ = process.communicate(timeout=240)
+    said, _ = process.communicate(timeout=400)
     assert process.returncode == 0, said
     assert f"{films} films imported, 32 rows rejected" in said
     assert "title: Input should be a valid string, not 1776" in said
