@@ -31,7 +31,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # neighbours, which are alike, apart. The faults keep hundreds of calls in flight and watch the clock: they
 # come when hardly anything else runs.
 FIRST = ("conformance", "integration/test_rpc_faults", "browser", "examples")
-WAITING = ("integration", "test_docs")
+WAITING = ("integration", "docs")
 LAST = ("faults",)
 # The files that stay in one process: what they prepare serves all of their tests, or these take milliseconds.
 TOGETHER = ("conformance", "benchmarks", "unit")

@@ -23,12 +23,11 @@ from azure.servicebus import ServiceBusMessage
 from sbrpc import connect
 from sbrpc.emulator import Emulator
 from sbrpc.emulator.config import load
+from tests import forked
 
-from . import forked
+from .pages import ROOT, on
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "how-to" / "operate.md"
-BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+PAGE = "docs/how-to/operate.md"
 
 # What stands for a tool writes down what it is asked for, and answers a question with a word.
 STAND_IN = """#!{bash}
@@ -63,19 +62,13 @@ async def answer(stream: SocketStream) -> None:
         await stream.send(json.dumps(said).encode() + b"\n")
 
 
-def blocks(language: str) -> list[str]:
-    """The blocks of the page in one language."""
-    found = BLOCK.finditer(PAGE.read_text(encoding="utf-8"))
-    return [block["text"] for block in found if block["language"] == language]
-
-
 def test_files_that_are_shown_are_what_they_say() -> None:
     """The Bicep file parses, with one container app that knows its identity and cannot use the platform's."""
-    (text,) = blocks("bicep")
+    (text,) = on(PAGE, "bicep")
     app = pycep.BicepParser().parse(text=text)["resources"]["app"]["config"]
     assert "lifecycle: 'None'" in text
     assert app["properties"]["template"]["terminationGracePeriodSeconds"] == 40
-    assert blocks("dockerfile")[0].startswith("# Dockerfile\n")
+    assert on(PAGE, "dockerfile")[0].startswith("# Dockerfile\n")
 
 
 @pytest.mark.applications
@@ -93,11 +86,11 @@ async def test_the_page_can_be_followed(tmp_path: Path) -> None:
     (tools / "sbrpc").write_text(ASK.format(python=sys.executable, socket=str(tmp_path / "socket")))
     (tools / "sbrpc").chmod(0o755)
     for language in ("bicep", "dockerfile"):
-        for text in blocks(language):
+        for text in on(PAGE, language):
             name = text.split("\n", 1)[0].lstrip("/# ")
             (work / name).write_text(text)
     script = tmp_path / "page.sh"
-    script.write_text("set -euo pipefail\n" + "\n".join(blocks("sh")))
+    script.write_text("set -euo pipefail\n" + "\n".join(on(PAGE, "sh")))
     wanted = load(work / "movies" / "Config.json")
     async with Emulator(queues=wanted.queues, topics=wanted.topics) as emulator:
         await leave_dead_letters(emulator)

@@ -1,0 +1,7 @@
+"""The service, by another name."""
+
+from __future__ import annotations
+
+from shop.service import app
+
+__all__ = ["app"]
