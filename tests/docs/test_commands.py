@@ -1,7 +1,7 @@
 """The commands that the documentation shows for a shell, run one after the other beside what they name.
 
 They are the real `sbrpc`, on an emulator that has what they ask for. What goes on until Ctrl-C gets one.
-Tools of others are stood in for by what passes on their input. Installing is what the packages are tried with.
+Tools of others are stood in for by what passes on their input. Installing is tried with the packages.
 """
 
 from __future__ import annotations
