@@ -12,7 +12,7 @@ import re
 import shutil
 import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import anyio
@@ -131,7 +131,8 @@ class Shell:
                 into += chunk
                 if sign is not None and sign in into:
                     sign = None
-                    os.killpg(process.pid, signal.SIGINT)
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGINT)
 
         try:
             with anyio.fail_after(HANGS):
