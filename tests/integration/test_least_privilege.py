@@ -116,14 +116,14 @@ async def work(config: str, assignments: list[dict[str, Any]], patience: float) 
         client = await stack.enter_async_context(
             RpcClient(connections["api"], reply_queue="gateway.replies", timeout=patience)
         )
+        movies, ratings = client.of(Movies), client.of(Ratings)
         await server.ready(patience)
         await client.ready(patience)
-        movies = client.of(Movies)
         assert await movies.get_movie(GetMovie(id=1)) == Movie(id=1, title="Alien")
         assert len([part async for part in movies.export(GetMovie(id=1))]) == PARTS
         await movies.forget(GetMovie(id=1))
         with pytest.raises(DeadlineExceeded):  # nobody serves ratings here, but the request is there
-            await client.of(Ratings).rate(GetMovie(id=1), timeout=1)
+            await ratings.rate(GetMovie(id=1), timeout=1)
         assert emulator.broker.runtime("ratings").active == 1
         with anyio.fail_after(patience):
             await forgotten.wait()
@@ -132,7 +132,7 @@ async def work(config: str, assignments: list[dict[str, Any]], patience: float) 
 
 async def test_the_roles_are_enough(exported: tuple[str, list[dict[str, Any]]]) -> None:
     """Calls, streams, commands and events work, with an identity per program and no key of the namespace."""
-    await work(*exported, patience=15)
+    await work(*exported, patience=60)
 
 
 class Refusals(logging.Handler):
