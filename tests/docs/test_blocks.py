@@ -9,39 +9,37 @@ import pytest
 
 from tests import forked
 
-from .pages import BLOCKS, ROOT, Block
-from .test_commands import PAGES_OF_COMMANDS
+from . import test_javascript, test_operate
+from .pages import BLOCKS, PAGES, ROOT, Block
+from .test_commands import CONSOLE
 from .test_fragments import SHOWN
-from .test_javascript import PAGE as PAGE_OF_JAVASCRIPT
-from .test_operate import PAGE
 
-# What is no code, and the files of the example, of which the suite is full.
-NOT_RUN = {"mermaid", "py"}
+# The languages of which another test of this directory runs all that its page has.
+WHOLE = {
+    (test_javascript.PAGE, "js"),
+    *((test_operate.PAGE, language) for language in ("sh", "bicep", "dockerfile")),
+}
 
 
 def is_run(block: Block) -> bool:
-    """Whether a test of this directory runs it."""
-    if block.page == PAGE and block.language in ("sh", "bicep", "dockerfile"):
-        return True  # by `test_operate`
-    if block.language == "js":
-        return block.page == PAGE_OF_JAVASCRIPT
-    if block.language == "console":
-        return block.page in PAGES_OF_COMMANDS
-    return block.is_program or block in SHOWN
+    """Whether a test runs it: one of this directory, or of the file that it only includes."""
+    if block.language == "py":
+        return re.fullmatch(r'--8<-- "\S+"\n', block.code) is not None
+    return block.is_program or block in CONSOLE or block in SHOWN or (block.page, block.language) in WHOLE
 
 
 def test_every_block_is_run() -> None:
     """Whatever is shown works: as it stands, or with what its page says that is around it."""
-    assert [str(block) for block in BLOCKS if block.language not in NOT_RUN and not is_run(block)] == []
+    code = [block for block in BLOCKS if block.language != "mermaid"]
+    assert [str(block) for block in code if not is_run(block)] == []
 
 
 def test_no_block_goes_without_a_language() -> None:
     """It would be on a page, and in none of these tests."""
-    pages = {ROOT / block.page for block in BLOCKS}
     fences = {
-        page: len(re.findall("^ *```", page.read_text(encoding="utf-8"), re.MULTILINE)) for page in pages
+        page: len(re.findall("^ *```", page.read_text(encoding="utf-8"), re.MULTILINE)) for page in PAGES
     }
-    shown = {page: 2 * sum(ROOT / block.page == page for block in BLOCKS) for page in pages}
+    shown = {page: 2 * sum(ROOT / block.page == page for block in BLOCKS) for page in PAGES}
     assert fences == shown
 
 

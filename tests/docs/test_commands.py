@@ -33,7 +33,6 @@ pytestmark = [pytest.mark.applications]
 HANGS = 90
 
 CONSOLE = [block for block in BLOCKS if block.language == "console"]
-PAGES_OF_COMMANDS = {block.page for block in CONSOLE}
 
 REPLIES = ("gateway.replies", "bench.replies", "emulator.replies")
 QUEUES = [
@@ -143,6 +142,7 @@ class Shell:
         finally:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
             os.close(terminal)
             os.close(stdin)
         said = err.decode()

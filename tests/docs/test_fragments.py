@@ -9,7 +9,6 @@ import os
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import FunctionType
@@ -32,6 +31,7 @@ from sbrpc.sql import Outbox, Positions, Watch, engine_for
 from sbrpc.testing import Bench, emulator
 from sbrpc.web import Web
 from tests import forked
+from tests.integration.events.world import true
 
 from .pages import BLOCKS, ROOT, Block, on
 
@@ -94,13 +94,6 @@ async def execute(code: str, names: dict[str, Any]) -> None:
     result = FunctionType(compile(code, "documentation", "exec", flags=flags, dont_inherit=True), names)()
     if inspect.isawaitable(result):
         await result
-
-
-async def true(condition: Callable[[], bool]) -> None:
-    """Wait until something is the case that nobody announces."""
-    with anyio.fail_after(HANGS):
-        while not condition():  # noqa: ASYNC110
-            await anyio.sleep(0.01)
 
 
 @fragment("docs/events.md", 0)
@@ -204,7 +197,7 @@ async def test_changes_are_shown_live(code: str, tmp_path: Path) -> None:
 
 @fragment("docs/how-to/observe.md", 0)
 async def test_telemetry_is_put_around_calls_and_events(code: str) -> None:
-    """Each counts what passes through its part."""
+    """Which pass through it as they would without."""
     topic = Topic("movie-events", subscriptions=(Subscription("all"),))
     queues = [Queue("movies"), Queue("gateway.replies", requires_session=True)]
     async with Emulator(queues=queues, topics=[topic]) as there:

@@ -20,6 +20,7 @@ from .pages import on
 
 HANGS = 60
 PAGE = "docs/how-to/other-languages.md"
+CALLER, SERVICE = on(PAGE, "js")
 
 # What the second block has from the first one.
 CLIENT = """
@@ -49,7 +50,7 @@ def node() -> str:
 
 @asynccontextmanager
 async def running(node: str, code: str, emulator: Emulator) -> AsyncIterator[anyio.abc.Process]:
-    """Node with a module on its standard input."""
+    """Node with a module, in the directory from which it finds the SDK."""
     process = await anyio.open_process(
         [node, "--input-type=module", "--eval", code],
         stdin=DEVNULL,
@@ -80,7 +81,7 @@ async def test_a_caller_in_javascript_gets_its_reply(node: str, emulator: Emulat
     async def get_movie(request: GetMovie) -> str:
         return f"movie {request.id}"
 
-    async with server, running(node, on(PAGE, "js")[0], emulator) as process:
+    async with server, running(node, CALLER, emulator) as process:
         assert process.stdout is not None
         with anyio.fail_after(HANGS):
             assert await process.stdout.receive() == b"true OK movie 1\n"
@@ -90,7 +91,7 @@ async def test_a_caller_in_javascript_gets_its_reply(node: str, emulator: Emulat
 async def test_a_service_in_javascript_answers(node: str, emulator: Emulator) -> None:
     """A client that knows its contract."""
     async with (
-        running(node, CLIENT + on(PAGE, "js")[1], emulator),
+        running(node, CLIENT + SERVICE, emulator),
         RpcClient(emulator.connection_string, reply_queue="gateway.replies") as client,
     ):
         assert await client.of(Movies).get_movie(GetMovie(id=1), timeout=HANGS) == "Alien"
